@@ -1,0 +1,289 @@
+"""The settings of a training run. A field's docstring is its help text.
+
+A run's settings are merged from recipes (shipped YAML), the user's YAML files and the command line,
+in that order, then checked together: every fault is reported at once, with a suggestion for typos.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geossl.errors import UsageError
+
+Arm = Literal["moco", "tp", "geo", "geo_tp", "geoloc", "supervised"]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LoaderConfig(Section):
+    """Where the images come from, and how they are read."""
+
+    root: Path | None = None
+    """Folder that the index's paths start from, if the images have moved since it was made."""
+    clusters: Path | None = None
+    """Clusters file of `geossl data cluster`; by default the one beside the index."""
+    split: str | None = None
+    """Train on this split alone; by default `train` where the index has splits, else everything."""
+    threads: int = Field(0, ge=0, le=1024)
+    """Decoding threads; 0 is one for every core that this process may use."""
+    slots: int = Field(4, ge=2, le=64)
+    """Batches held in memory: one in use, the others being filled."""
+    on_error: Literal["raise", "substitute", "skip"] = "raise"
+    """What an unreadable image does: end the run, be replaced by another (always the same), or be left out."""
+    max_failures: float = Field(0.01, ge=0, le=1)
+    """Share of the images that may be unreadable before the run ends anyway."""
+    max_image_mib: int = Field(1024, ge=1)
+    """Largest decoded image that is accepted, MiB; a header that claims more is refused."""
+
+
+class CropConfig(Section):
+    """From the image to a view: RandomResizedCrop of the box with its context, and a flip."""
+
+    size: int = Field(224, ge=16, le=2048)
+    """Side of the square that the network sees, pixels."""
+    resize: int | None = Field(None, ge=16)
+    """First resize the short side to this, pixels, as the paper does; by default crop the original pixels."""
+    center: bool = False
+    """After `resize`, crop the central square, as the paper's temporal recipes do."""
+    scale: tuple[float, float] = (0.2, 1.0)
+    """Share of the area that a crop covers, from and to."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Width over height of a crop, from and to."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    context: bool = True
+    """Add fMoW's context around a bounding box (0.15 to 2 of its side, more for small ones)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale: 0 < from <= to <= 1 must hold, not {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"ratio: 0 < from <= to must hold, not {self.ratio}")
+        if self.center and self.resize is None:
+            raise ValueError("center: the central square is cut after a resize; set crop.resize too")
+        return self
+
+
+class ColorConfig(Section):
+    """Colour jitter, grayscale, blur and normalisation, as in MoCo-v2."""
+
+    jitter_p: float = Field(0.8, ge=0, le=1)
+    """Probability of colour jitter."""
+    brightness: float = Field(0.4, ge=0)
+    """Brightness is multiplied by 1 - b to 1 + b."""
+    contrast: float = Field(0.4, ge=0)
+    """Contrast is multiplied by 1 - c to 1 + c."""
+    saturation: float = Field(0.4, ge=0)
+    """Saturation is multiplied by 1 - s to 1 + s (three bands only)."""
+    hue: float = Field(0.1, ge=0, le=0.5)
+    """Hue is turned by -h to h of the colour circle (three bands only)."""
+    gray_p: float = Field(0.2, ge=0, le=1)
+    """Probability of grayscale (three bands only)."""
+    blur_p: float = Field(0.5, ge=0, le=1)
+    """Probability of Gaussian blur."""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Standard deviation of the blur, pixels at a view of 224; scaled with the view's size."""
+    mean: tuple[float, ...] | None = None
+    """Per-band mean, of values scaled to 0..1; by default ImageNet's for 8-bit RGB, else measured."""
+    std: tuple[float, ...] | None = None
+    """Per-band standard deviation, of values scaled to 0..1; by default as for the mean."""
+
+
+class ModelConfig(Section):
+    """Encoder, projection and MoCo."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
+    """Encoder architecture, from torchvision, randomly initialised."""
+    dim: int = Field(128, ge=2)
+    """Width of the projection."""
+    queue: int | None = Field(None, ge=1)
+    """Keys kept as negatives; by default 65,536, or less on a small data set (half of its images)."""
+    momentum: float = Field(0.999, ge=0, lt=1)
+    """Momentum of the key encoder."""
+    temperature: float = Field(0.2, gt=0)
+    """Temperature of InfoNCE."""
+    bn_groups: int = Field(4, ge=1)
+    """Batch normalisation sees the batch in this many groups, with the keys shuffled between them."""
+
+
+class GeoConfig(Section):
+    """The geo-location classification head (arms geo, geo_tp, geoloc)."""
+
+    infonce_weight: float = Field(1.0, ge=0)
+    """Weight of InfoNCE in the loss (alpha)."""
+    weight: float = Field(1.0, ge=0)
+    """Weight of the cluster cross-entropy in the loss (beta)."""
+    feature: Literal["projection", "backbone"] = "projection"
+    """What the head reads: the un-normalised projection, as in the paper's code, or the backbone's feature."""
+
+
+class OptimConfig(Section):
+    """Stochastic gradient descent with a cosine schedule, per epoch, without warm-up."""
+
+    lr: float = Field(0.03, gt=0)
+    """Learning rate at the start, for the whole batch."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Weight decay."""
+
+
+class TrainConfig(Section):
+    """A training run."""
+
+    arm: Arm = "geo_tp"
+    """What supervises: MoCo (moco), + temporal positives (tp), + geo-location (geo), both (geo_tp),
+    geo-location alone (geoloc), or the categories (supervised)."""
+    data: Path
+    """Index made by `geossl data index`."""
+    out: Path
+    """Folder of the run."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Seed of everything random."""
+    epochs: int = Field(200, ge=1)
+    """Passes over the images."""
+    batch: int = Field(256, ge=2)
+    """Images a step."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    save_steps: int = Field(0, ge=0)
+    """Save a checkpoint every so many steps; 0 is at the end of every epoch only."""
+    loader: LoaderConfig = LoaderConfig()
+    crop: CropConfig = CropConfig()
+    color: ColorConfig = ColorConfig()
+    model: ModelConfig = ModelConfig()
+    geo: GeoConfig = GeoConfig()
+    optim: OptimConfig = OptimConfig()
+
+    @property
+    def contrastive(self) -> bool:
+        """Whether InfoNCE is part of the loss."""
+        return self.arm in {"moco", "tp", "geo", "geo_tp"}
+
+    @property
+    def temporal(self) -> bool:
+        """Whether the positive is another date of the place."""
+        return self.arm in {"tp", "geo_tp"}
+
+    @property
+    def geographic(self) -> bool:
+        """Whether the cluster of the place is predicted."""
+        return self.arm in {"geo", "geo_tp", "geoloc"}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.contrastive and self.batch % self.model.bn_groups:
+            raise ValueError(f"batch ({self.batch}) must be a multiple of model.bn_groups ({self.model.bn_groups})")
+        if self.model.queue is not None and self.contrastive and self.model.queue % self.batch:
+            raise ValueError(f"model.queue ({self.model.queue}) must be a multiple of batch ({self.batch})")
+        return self
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes, sorted."""
+    folder = resources.files("geossl.recipes")
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Settings of a shipped recipe. Raises UsageError for an unknown name."""
+    if name not in recipe_names():
+        raise UsageError(f"--recipe {name}: no such recipe{_hint(name, recipe_names())}")
+    text = resources.files("geossl.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    return _parse_yaml(text, f"recipe {name}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings of a YAML file. Raises UsageError if it is missing or not a mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"{path}: cannot read the config file: {e}") from e
+    return _parse_yaml(text, str(path))
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, section by section; neither is changed."""
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        out[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return out
+
+
+def make_config(*layers: dict[str, Any]) -> TrainConfig:
+    """Merge the layers, later over earlier, and check them. Raises UsageError naming every fault."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer)
+    try:
+        return TrainConfig.model_validate(merged)
+    except ValidationError as e:
+        raise UsageError("; ".join(_explain(error) for error in e.errors())) from e
+
+
+def dump_yaml(config: TrainConfig) -> str:
+    """The settings as YAML that `read_yaml` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"section.key": value}."""
+    out: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def setting_names() -> list[str]:
+    """Every setting's dotted name."""
+    names = []
+    for name, field in TrainConfig.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            names += [f"{name}.{sub}" for sub in section.model_fields]
+        else:
+            names.append(name)
+    return names
+
+
+def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise UsageError(f"{where}: not valid YAML: {' '.join(str(e).split())}") from e
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: expected settings as `key: value`, found {type(value).__name__}")
+    return value
+
+
+def _explain(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{name}: no such setting{_hint(name, setting_names())}"
+    if error["type"] == "missing":
+        return f"{name}: not given; use --{name}"
+    message = error["msg"].removeprefix("Value error, ")
+    got = "" if error["type"] == "value_error" else f" (got {error['input']!r})"
+    return f"{name}: {message}{got}" if name else f"{message}{got}"
+
+
+def _hint(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+//! From files to rows: layouts, sidecars and image headers.
