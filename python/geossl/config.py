@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from geossl.errors import UsageError
 
@@ -63,16 +63,6 @@ class CropConfig(Section):
     """Probability of a horizontal flip."""
     context: bool = True
     """Add fMoW's context around a bounding box (0.15 to 2 of its side, more for small ones)."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError(f"scale: 0 < from <= to <= 1 must hold, not {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"ratio: 0 < from <= to must hold, not {self.ratio}")
-        if self.center and self.resize is None:
-            raise ValueError("center: the central square is cut after a resize; set crop.resize too")
-        return self
 
 
 class ColorConfig(Section):
@@ -181,14 +171,6 @@ class TrainConfig(Section):
         """Whether the cluster of the place is predicted."""
         return self.arm in {"geo", "geo_tp", "geoloc"}
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.contrastive and self.batch % self.model.bn_groups:
-            raise ValueError(f"batch ({self.batch}) must be a multiple of model.bn_groups ({self.model.bn_groups})")
-        if self.model.queue is not None and self.contrastive and self.model.queue % self.batch:
-            raise ValueError(f"model.queue ({self.model.queue}) must be a multiple of batch ({self.batch})")
-        return self
-
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, sorted."""
@@ -228,9 +210,23 @@ def make_config(*layers: dict[str, Any]) -> TrainConfig:
     for layer in layers:
         merged = merge(merged, layer)
     try:
-        return TrainConfig.model_validate(merged)
+        config = TrainConfig.model_validate(merged)
     except ValidationError as e:
-        raise UsageError("; ".join(_explain(error) for error in e.errors())) from e
+        raise UsageError(explain(e)) from e
+    if faults := _faults(config):
+        raise UsageError("; ".join(faults))
+    return config
+
+
+def overrides_model() -> type[Section]:
+    """`TrainConfig` with nothing required: what a command line may give. Unset fields stay unset."""
+    fields: dict[str, Any] = {}
+    for name, field in TrainConfig.model_fields.items():
+        if field.is_required():
+            fields[name] = (field.annotation | None, Field(None, description=field.description))  # type: ignore[operator]
+        else:
+            fields[name] = (field.annotation, field)
+    return create_model("Settings", __base__=Section, **fields)
 
 
 def dump_yaml(config: TrainConfig) -> str:
@@ -271,6 +267,30 @@ def _parse_yaml(text: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{where}: expected settings as `key: value`, found {type(value).__name__}")
     return value
+
+
+def explain(error: ValidationError) -> str:
+    """Every fault of a validation on one line, by the settings' names, with suggestions for typos."""
+    return "; ".join(_explain(fault) for fault in error.errors())
+
+
+def _faults(config: TrainConfig) -> list[str]:
+    """What is wrong between settings that are each right."""
+    crop, model = config.crop, config.model
+    faults = []
+    if not 0 < crop.scale[0] <= crop.scale[1] <= 1:
+        faults.append(f"crop.scale: 0 < from <= to <= 1 must hold, not {crop.scale}")
+    if not 0 < crop.ratio[0] <= crop.ratio[1]:
+        faults.append(f"crop.ratio: 0 < from <= to must hold, not {crop.ratio}")
+    if crop.center and crop.resize is None:
+        faults.append("crop.center: the central square is cut after a resize; set crop.resize too")
+    if not 0 <= config.color.blur_sigma[0] <= config.color.blur_sigma[1]:
+        faults.append(f"color.blur_sigma: 0 <= from <= to must hold, not {config.color.blur_sigma}")
+    if config.contrastive and config.batch % model.bn_groups:
+        faults.append(f"batch ({config.batch}) must be a multiple of model.bn_groups ({model.bn_groups})")
+    if config.contrastive and model.queue is not None and model.queue % config.batch:
+        faults.append(f"model.queue ({model.queue}) must be a multiple of batch ({config.batch})")
+    return faults
 
 
 def _explain(error: Any) -> str:

@@ -1,7 +1,18 @@
 //! The data path of geossl: index, geography, pairs, decoding, cropping and the batch pipeline.
 
+pub mod cluster;
+pub mod color;
+pub mod crop;
+pub mod decode;
 pub mod error;
+pub mod geo;
 pub mod index;
+pub mod order;
+pub mod pairs;
 pub mod parallel;
+pub mod pipeline;
+pub mod resize;
+pub mod rng;
+pub mod sample;
 
 pub use error::{Error, Result};

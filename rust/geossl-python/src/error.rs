@@ -5,7 +5,6 @@ use pyo3::PyErr;
 use pyo3::exceptions::{PyFileNotFoundError, PyOSError, PyPermissionError, PyRuntimeError, PyValueError};
 
 /// Maps one error; for use with `map_err`.
-#[allow(clippy::needless_pass_by_value)] // `map_err(to_py)` hands the error over
 pub fn to_py(error: Error) -> PyErr {
     let message = error.to_string();
     match error {

@@ -1,9 +1,14 @@
 //! The extension `geossl._core`: converts, releases the GIL and maps errors. No logic lives here.
 
+// Python's arguments are extracted by value.
+#![allow(clippy::needless_pass_by_value)]
+
 use pyo3::prelude::*;
 
+mod cluster;
 mod error;
 mod index;
+mod loader;
 
 #[pymodule(gil_used = false)]
 mod _core {
@@ -12,6 +17,8 @@ mod _core {
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::cluster::register(m)?;
+        crate::loader::register(m)?;
         crate::index::register(m)
     }
 }

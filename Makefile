@@ -1,0 +1,83 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+PYTHON := $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -name py.typed) pyproject.toml README.md LICENSE
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: $(VENV)/.wheel ## Make a small planet, train on it, probe the encoder (under 5 minutes after set-up)
+	rm -rf demo
+	$(BIN)/geossl demo demo
+
+.PHONY: test
+test: $(VENV)/.wheel lint test-rust test-python ## Run every check and test
+
+.PHONY: build
+build: $(VENV)/.wheel ## Build the wheel and install it in .venv
+
+.PHONY: lint
+lint: $(VENV)/.wheel ## Formatting, lints and types
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest geossl._core --mypy-config-file pyproject.toml
+
+.PHONY: test-rust
+test-rust: | $(VENV)/.tools ## Tests of the core
+	cargo test --locked
+
+.PHONY: test-python
+test-python: $(VENV)/.wheel ## Tests of the package, as installed from the wheel
+	$(BIN)/python -m pytest
+
+.PHONY: bench
+bench: $(VENV)/.wheel ## The loader beside its peers
+	$(BIN)/python benches/loader.py
+
+.PHONY: results-bmng
+results-bmng: $(VENV)/.wheel ## All arms on the Blue Marble tiles; writes docs/results.md (about an hour on two cores)
+	$(BIN)/python benches/results_bmng.py
+
+.PHONY: format
+format: $(VENV)/.deps ## Format all code
+	cargo fmt --all
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: $(VENV)/.deps ## Resolve the dependencies anew into requirements.lock and Cargo.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command 'make lock' --group dev pyproject.toml -o requirements.lock
+	cargo update
+
+.PHONY: clean
+clean: ## Remove everything that was made
+	rm -rf $(VENV) target dist demo
+
+# The compilers that the extension's libjpeg-turbo needs, and Python's venv.
+$(VENV)/.tools: tools/install_tools.sh
+	tools/install_tools.sh
+	[ -x $(BIN)/python ] || python3 -m venv $(VENV)
+	touch $@
+
+$(VENV)/.deps: requirements.lock | $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	touch $@
+
+$(VENV)/.wheel: $(VENV)/.deps $(RUST) $(PYTHON)
+	rm -rf dist
+	$(BIN)/maturin build --quiet --release --locked --out dist
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --reinstall dist/*.whl
+	touch $@

@@ -1,0 +1,7 @@
+"""`python -m geossl`, the same as `geossl`."""
+
+import sys
+
+from geossl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,75 @@
+"""`geossl probe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def probe(
+    run: Path,
+    /,
+    *,
+    data: Path,
+    split_train: str = "train",
+    split_test: str = "val",
+    lr: float | None = None,
+    random: bool = True,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 0,
+    root: Path | None = None,
+) -> None:
+    """Evaluate a trained encoder, frozen: linear classification and nearest neighbours.
+
+    Reports top-1, top-5 and macro-F1 per image, and per place by the sum of its images' probabilities, beside an
+    encoder with random weights. Nothing is chosen on the test images.
+
+    Example: `geossl probe runs/demo --data planet.parquet`
+
+    Parameters
+    ----------
+    run
+        Folder of a run, or a checkpoint.
+    data
+        Index with categories.
+    split_train
+        Split that the classifiers learn from.
+    split_test
+        Split that is scored. An index without splits is divided by place, 80 to 20.
+    lr
+        Learning rate of the linear classifier; by default chosen on held-out training places.
+    random
+        Also evaluate an encoder with random weights.
+    seed
+        Seed of the classifier and of the split.
+    device
+        auto, cpu, cuda or cuda:N.
+    threads
+        Decoding threads; 0 is one for every core.
+    root
+        Folder that the index's paths start from, if the images have moved.
+    """
+    import sys
+
+    from rich.console import Console
+
+    from geossl.evaluate.probe import probe as run_probe
+
+    report = run_probe(
+        run,
+        data=data,
+        split_train=split_train,
+        split_test=split_test,
+        random=random,
+        lr=lr,
+        seed=seed,
+        device=device,
+        threads=threads,
+        root=root,
+    )
+    if sys.stdout.isatty():
+        Console().print(report.table())
+        for note in report.notes:
+            print(note)
+    else:
+        print("\n".join(report.lines()))

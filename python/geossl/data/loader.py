@@ -1,0 +1,271 @@
+"""Batches of views from an index: an iterable in the shape of a DataLoader, filled by threads in Rust.
+
+The bytes of batch k depend on (index, seed, epoch, k, options) alone: any number of threads or ranks, and any
+restart, gives the same. See `Loader`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from geossl import _core
+from geossl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geossl.config import ColorConfig, CropConfig, LoaderConfig
+    from geossl.data.index import Index
+
+_BITS = {"uint8": 8, "uint16": 16}
+_DTYPES = {8: torch.uint8, 16: torch.uint16}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch, or one rank's part of it.
+
+    The pixels are the loader's memory, lent: it is refilled once no tensor uses it any more. Copy what you keep.
+    """
+
+    images: torch.Tensor
+    """uint8 or uint16 [views, B, C, H, W]; each view is channels_last in memory."""
+    rows: torch.Tensor
+    """int64 [views, B]: the index's row that each view was cut from."""
+    color: torch.Tensor
+    """float32 [views, B, 7]: order, brightness, contrast, saturation, hue, gray, sigma; see `geossl.augment`."""
+
+
+@dataclass(frozen=True)
+class LoaderStats:
+    """Counters since the loader was made."""
+
+    images: int
+    """Images read and decoded."""
+    bytes_read: int
+    """Bytes of files read."""
+    work_secs: float
+    """Seconds that all threads together spent on samples."""
+    wait_secs: float
+    """Seconds that the consumer waited for batches."""
+    batches: int
+    """Batches handed over."""
+    ready_at_once: int
+    """Batches that were ready when they were asked for."""
+
+
+class Loader:
+    """Views of an index's images, in batches.
+
+    With `train`, an epoch is one pass over `rows` in a random order, each the first view once; crops and flips are
+    random, and the last batch is dropped if it is short. With `temporal`, later views show another date of the
+    first one's place, drawn uniformly; a place with a single date gives two crops of it. Without `train`, rows come
+    in order, resized and cut centrally, and every row comes.
+
+    Args:
+        index: The images.
+        rows: int64 rows of the index to read.
+        batch: Images of a global batch.
+        views: Views of each image.
+        temporal: Take later views from other dates of the place.
+        crop: How views are cut.
+        color: Ranges of the colour parameters that come with each view; None for parameters that change nothing.
+        seed: Seed of every draw.
+        train: Random order and crops, or rows in order and central crops.
+        loader: Threads, slots, limits and what an unreadable image does.
+        pin: Allocate the batches' memory pinned, for uploads to a GPU.
+        rank: This process among `world`; it gets its contiguous part of every batch.
+        world: Processes that share the batch; must divide it.
+
+    Raises:
+        UsageError: For images of several kinds, temporal views without places, a batch larger than the data.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        rows: np.ndarray,
+        batch: int,
+        views: int,
+        temporal: bool,
+        crop: CropConfig,
+        color: ColorConfig | None,
+        seed: int,
+        train: bool,
+        loader: LoaderConfig,
+        pin: bool = False,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if len(rows) == 0:
+            raise UsageError("no images are left to load")
+        if train and len(rows) < batch:
+            raise UsageError(f"a batch of {batch} is more than the {len(rows)} images; set --batch {len(rows)} or less")
+        if world < 1 or not 0 <= rank < world or batch % world:
+            raise UsageError(f"a batch of {batch} cannot be shared by {world} processes (this one is {rank})")
+        self._rows = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
+        table = index.table.take(rows)
+        self.bands, self.bits = _kind(table)
+        self.size, self.batch, self.seed, self.epoch = crop.size, batch, seed, 0
+        self._consumed = 0
+        self._index_hash = index.content_hash
+        part = batch // world
+        shape = (views, part, crop.size, crop.size, self.bands)
+        # A substitute could stand for any image of the set, but an evaluation must not count one image for another.
+        on_error = "skip" if loader.on_error == "substitute" and not train else loader.on_error
+        color_options = _color_options(color, crop.size) if color is not None and train else None
+        options: dict[str, Any] = {
+            "rows": hashlib.blake2b(self._rows.numpy().tobytes(), digest_size=16).hexdigest(),
+            "batch": batch,
+            "views": views,
+            "temporal": temporal,
+            "seed": seed,
+            "train": train,
+            "crop": crop.model_dump(mode="json"),
+            "color": color_options,
+            "on_error": on_error,
+        }
+        digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16)
+        self._options_hash = digest.hexdigest()
+        dtype = _DTYPES[self.bits]
+        # Allocated by torch, so that they are pinned where uploads need it; filled by Rust's threads.
+        slots = [torch.empty(shape, dtype=dtype, pin_memory=pin) for _ in range(loader.slots)]
+        self._shape, self._dtype = shape, dtype
+        self._core = _core.Loader(
+            paths=[str(index.root / path) for path in table["path"].to_pylist()],
+            boxes=_boxes(table),
+            places=np.ascontiguousarray(index.places[rows], dtype=np.int32),
+            views=views,
+            temporal=temporal,
+            seed=seed,
+            train=train,
+            crop=crop.model_dump(),
+            color=color_options,
+            bands=self.bands,
+            bits=self.bits,
+            max_image_bytes=loader.max_image_mib << 20,
+            options={
+                "batch": batch,
+                "rank": rank,
+                "world": world,
+                "threads": loader.threads,
+                "on_error": on_error,
+                "max_failures": loader.max_failures,
+            },
+            slots=[slot.view(torch.uint8).view(-1).numpy() for slot in slots],
+        )
+        slot_bytes = slots[0].numel() * slots[0].element_size()
+        self.memory_bound = loader.slots * slot_bytes + self._core.threads * 2 * (loader.max_image_mib << 20)
+        """Bytes that the loader may use at most: its slots, and for each thread the largest image and its file."""
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return len(self._core)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the current epoch. Leaving early stops the threads; the next iteration goes on from there.
+
+        Raises:
+            UsageError: For an image that cannot be read, named, as `loader.on_error` says.
+            KeyboardInterrupt: On Ctrl-C, also while waiting.
+        """
+        if self._consumed >= len(self):
+            self.set_epoch(self.epoch + 1)
+        self._core.start(self.epoch, self._consumed)
+        try:
+            while (made := self._next()) is not None:
+                self._consumed += 1
+                yield self._batch(made)
+        finally:
+            self._core.stop()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch (counted from 0)."""
+        self.epoch, self._consumed = epoch, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands: {seed, epoch, batches consumed, index hash, options hash}."""
+        return {
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "batches": self._consumed,
+            "index": self._index_hash,
+            "options": self._options_hash,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` stands, in O(1).
+
+        Raises:
+            UsageError: If the state belongs to other data or options, whose batches would differ.
+        """
+        own = self.state_dict()
+        wrong = [key for key in ("seed", "index", "options") if state.get(key) != own[key]]
+        if wrong:
+            raise UsageError(f"the loader's state is of another {' and '.join(wrong)}: its batches would differ")
+        self.epoch, self._consumed = int(state["epoch"]), int(state["batches"])
+
+    def stats(self) -> LoaderStats:
+        """Counters since the loader was made."""
+        return LoaderStats(**self._core.stats())
+
+    def failures(self) -> list[tuple[str, str]]:
+        """The images that could not be read so far: (path, reason), by path."""
+        return [(str(path), reason) for path, reason in self._core.failures()]
+
+    def _next(self) -> dict[str, Any] | None:
+        try:
+            return cast("dict[str, Any] | None", self._core.next())
+        except (OSError, ValueError) as e:
+            hint = "" if "loader." in str(e) else "; to go on without it: --loader.on_error substitute"
+            raise UsageError(f"{e}{hint}") from e
+
+    def _batch(self, made: dict[str, Any]) -> Batch:
+        views, part = self._shape[:2]
+        samples = made["samples"]
+        # The storage holds the lease: when the last tensor that uses it is gone, the slot is refilled.
+        images = torch.frombuffer(made["lease"], dtype=self._dtype).view(self._shape)[:, :samples]
+        rows = torch.from_numpy(made["rows"]).view(views, samples)
+        color = torch.from_numpy(made["color"]).view(views, samples, -1)
+        valid = torch.from_numpy(made["valid"])
+        if not bool(valid.all()):
+            # torch indexes uint16 on no device, but bytes on all.
+            kept = valid.nonzero().squeeze(1)
+            images = images.view(torch.uint8)[:, kept].view(self._dtype)
+            rows, color = rows[:, kept], color[:, kept]
+        return Batch(images=images.permute(0, 1, 4, 2, 3), rows=self._rows[rows], color=color)
+
+
+def _kind(table: Any) -> tuple[int, int]:
+    """(bands, bits) of the images. Raises UsageError where they differ."""
+    kinds = sorted(zip(*(table[name].unique().to_pylist() for name in ("bands", "dtype")), strict=False))
+    bands, dtypes = table["bands"].unique().to_pylist(), table["dtype"].unique().to_pylist()
+    if len(bands) > 1 or len(dtypes) > 1:
+        raise UsageError(
+            f"the index mixes images of {sorted(bands)} bands and types {sorted(dtypes)}: "
+            "index each kind by itself (--images rgb|msrgb|ms)"
+        )
+    if not kinds or dtypes[0] not in _BITS:
+        raise UsageError(f"images of type {dtypes[0]} are not read: uint8 and uint16 are")
+    return int(bands[0]), _BITS[dtypes[0]]
+
+
+def _boxes(table: Any) -> np.ndarray:
+    """int32 [n, 4] of x, y, width, height; width 0 stands for the whole image."""
+    columns = [table[f"box_{side}"].fill_null(0).to_numpy() for side in ("x", "y", "w", "h")]
+    return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.int32)
+
+
+def _color_options(color: ColorConfig, size: int) -> dict[str, Any]:
+    """The random part of the settings, with the blur in pixels of a view."""
+    options = color.model_dump(exclude={"mean", "std"})
+    low, high = color.blur_sigma
+    options["blur_sigma"] = (low * size / 224, high * size / 224)
+    return options

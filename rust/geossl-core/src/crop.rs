@@ -1,0 +1,239 @@
+//! From an image's box to the rectangle that a view shows.
+
+use crate::rng::Draws;
+
+/// A rectangle of whole pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rect {
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Width, at least 1.
+    pub width: u32,
+    /// Height, at least 1.
+    pub height: u32,
+}
+
+impl Rect {
+    /// The smallest rectangle that holds both.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let right = (self.x + self.width).max(other.x + other.width);
+        let bottom = (self.y + self.height).max(other.y + other.height);
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
+    /// This rectangle, whose origin is relative to `origin`'s, in the coordinates that `origin` is in.
+    #[must_use]
+    pub fn within(self, origin: Self) -> Self {
+        Self { x: self.x + origin.x, y: self.y + origin.y, ..self }
+    }
+}
+
+/// How views are cut.
+#[derive(Debug, Clone)]
+pub struct CropSpec {
+    /// Side of the output, pixels.
+    pub size: u32,
+    /// Resize the short side to this first.
+    pub resize: Option<u32>,
+    /// Then keep the central square.
+    pub center: bool,
+    /// Share of the area, from and to.
+    pub scale: (f64, f64),
+    /// Width over height, from and to.
+    pub ratio: (f64, f64),
+    /// Probability of a horizontal flip.
+    pub flip: f64,
+    /// Widen boxes by fMoW's context.
+    pub context: bool,
+}
+
+/// What one view shows: an optional resize of the whole region, a window in it, and a flip. The window is then
+/// resized to the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Size that the region is resized to first, if it is.
+    pub resized: Option<(u32, u32)>,
+    /// The window, in pixels of the resized region, or of the region where there is no resize.
+    pub window: Rect,
+    /// Whether the output is mirrored left to right.
+    pub flip: bool,
+}
+
+/// The region of an image that a box stands for: the box clipped to the image, widened by fMoW's context.
+///
+/// Rule of the fMoW baseline, side by side: the box grows by 0.15 of its side; by 0.2 where side / image is in
+/// [0.4, 0.5), 0.3 in [0.3, 0.4), 0.5 in [0.2, 0.3), 1 in [0.1, 0.2), 2 under 0.1; half on each side, whole pixels,
+/// clipped. (The baseline compares the width with the image's height and the reverse; here each with its own.)
+///
+/// None where the box lies outside the image.
+pub fn region(bounds: [i32; 4], image: (u32, u32), context: bool) -> Option<Rect> {
+    let (x, width) = side(bounds[0], bounds[2], image.0, context)?;
+    let (y, height) = side(bounds[1], bounds[3], image.1, context)?;
+    Some(Rect { x, y, width, height })
+}
+
+fn side(start: i32, length: i32, image: u32, context: bool) -> Option<(u32, u32)> {
+    let (start, length, image) = (i64::from(start), i64::from(length), i64::from(image));
+    let share = length as f64 / image as f64;
+    let grow = match share {
+        _ if !context => 0.0,
+        s if s < 0.1 => 2.0,
+        s if s < 0.2 => 1.0,
+        s if s < 0.3 => 0.5,
+        s if s < 0.4 => 0.3,
+        s if s < 0.5 => 0.2,
+        _ => 0.15,
+    };
+    let buffer = (length as f64 * grow / 2.0) as i64;
+    let from = (start - buffer).max(0);
+    let to = (start + length + buffer).min(image);
+    (length > 0 && from < to && start < image && start + length > 0)
+        .then_some((from as u32, (to - from) as u32))
+}
+
+/// Size after torchvision's `Resize(short)`: the short side becomes `short`, the long one is truncated.
+pub fn resized(width: u32, height: u32, short: u32) -> (u32, u32) {
+    let long = |a: u32, b: u32| ((u64::from(short) * u64::from(a)) / u64::from(b)) as u32;
+    if width <= height { (short, long(height, width)) } else { (long(width, height), short) }
+}
+
+/// A random view of a region, as training sees it: torchvision's `RandomResizedCrop.get_params` and a flip.
+pub fn train_geometry(spec: &CropSpec, region: (u32, u32), draws: &mut Draws) -> Geometry {
+    let full = spec.resize.map(|short| resized(region.0, region.1, short));
+    let mut frame = Rect { x: 0, y: 0, width: full.unwrap_or(region).0, height: full.unwrap_or(region).1 };
+    if let (Some(short), true) = (spec.resize, spec.center) {
+        frame = central(frame, short, short);
+    }
+    let window = random_resized_crop(frame, spec, draws);
+    Geometry { resized: full, window, flip: draws.chance(spec.flip) }
+}
+
+/// The central view of a region, as evaluation sees it: `Resize(size)` of the short side and `CenterCrop(size)`.
+pub fn eval_geometry(spec: &CropSpec, region: (u32, u32)) -> Geometry {
+    let (width, height) = resized(region.0, region.1, spec.size);
+    let window = central(Rect { x: 0, y: 0, width, height }, spec.size, spec.size);
+    Geometry { resized: Some((width, height)), window, flip: false }
+}
+
+fn central(frame: Rect, width: u32, height: u32) -> Rect {
+    let (width, height) = (width.min(frame.width), height.min(frame.height));
+    // torchvision rounds half to even, as Python does.
+    let half = |gap: u32| (f64::from(gap) / 2.0).round_ties_even() as u32;
+    Rect { x: frame.x + half(frame.width - width), y: frame.y + half(frame.height - height), width, height }
+}
+
+fn random_resized_crop(frame: Rect, spec: &CropSpec, draws: &mut Draws) -> Rect {
+    let area = f64::from(frame.width) * f64::from(frame.height);
+    let (low, high) = (spec.ratio.0.ln(), spec.ratio.1.ln());
+    for _ in 0..10 {
+        let target = area * draws.uniform(spec.scale.0, spec.scale.1);
+        let ratio = draws.uniform(low, high).exp();
+        let width = (target * ratio).sqrt().round_ties_even() as u32;
+        let height = (target / ratio).sqrt().round_ties_even() as u32;
+        if (1..=frame.width).contains(&width) && (1..=frame.height).contains(&height) {
+            let y = draws.below((frame.height - height + 1) as usize) as u32;
+            let x = draws.below((frame.width - width + 1) as usize) as u32;
+            return Rect { x: frame.x + x, y: frame.y + y, width, height };
+        }
+    }
+    // No crop of the wanted shape fits: the largest central one of an allowed ratio.
+    let ratio = f64::from(frame.width) / f64::from(frame.height);
+    let (width, height) = if ratio < spec.ratio.0 {
+        (frame.width, (f64::from(frame.width) / spec.ratio.0).round_ties_even() as u32)
+    } else if ratio > spec.ratio.1 {
+        ((f64::from(frame.height) * spec.ratio.1).round_ties_even() as u32, frame.height)
+    } else {
+        (frame.width, frame.height)
+    };
+    let (width, height) = (width.clamp(1, frame.width), height.clamp(1, frame.height));
+    let (x, y) = ((frame.width - width) / 2, (frame.height - height) / 2);
+    Rect { x: frame.x + x, y: frame.y + y, width, height }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Stage;
+    use proptest::prelude::*;
+
+    #[test]
+    fn context_follows_the_fmow_baseline() {
+        // box side, image side, expected growth on each side (int(side * share / 2)).
+        for (length, image, buffer) in [
+            (50, 1000, 50),
+            (150, 1000, 75),
+            (250, 1000, 62),
+            (350, 1000, 52),
+            (450, 1000, 45),
+            (600, 1000, 45),
+        ] {
+            let got = region([300, 300, length, length], (image, image), true).unwrap();
+            assert_eq!((got.x, got.width), (300 - buffer, (length as u32) + 2 * buffer));
+        }
+        let clipped = region([0, 990, 100, 100], (1000, 1000), true).unwrap();
+        assert_eq!((clipped.x, clipped.width, clipped.y, clipped.height), (0, 150, 940, 60));
+        assert_eq!(
+            region([10, 20, 30, 40], (1000, 1000), false),
+            Some(Rect { x: 10, y: 20, width: 30, height: 40 })
+        );
+        assert!(region([1000, 0, 10, 10], (1000, 1000), true).is_none());
+        assert!(region([0, 0, 0, 10], (1000, 1000), true).is_none());
+    }
+
+    fn spec() -> CropSpec {
+        CropSpec {
+            size: 224,
+            resize: None,
+            center: false,
+            scale: (0.08, 1.0),
+            ratio: (0.75, 4.0 / 3.0),
+            flip: 0.5,
+            context: true,
+        }
+    }
+
+    #[test]
+    fn crops_have_the_asked_area_and_shape() {
+        let (mut shares, mut flips) = (0.0, 0);
+        for sample in 0..4000 {
+            let g = train_geometry(&spec(), (1000, 1000), &mut Draws::new(0, 0, sample, 0, Stage::Crop));
+            let share = f64::from(g.window.width) * f64::from(g.window.height) / 1e6;
+            let ratio = f64::from(g.window.width) / f64::from(g.window.height);
+            assert!((0.079..=1.0).contains(&share) && (0.74..1.35).contains(&ratio));
+            shares += share;
+            flips += u32::from(g.flip);
+        }
+        assert!((1800..2200).contains(&flips));
+        // Uniform in 0.08..1 but for the largest, which do not always fit: torchvision's mean on 1000 x 1000 is 0.49.
+        assert!((shares / 4000.0 - 0.49).abs() < 0.02, "{}", shares / 4000.0);
+    }
+
+    #[test]
+    fn published_temporal_crop_stays_in_the_central_square() {
+        let spec = CropSpec { resize: Some(448), center: true, ..spec() };
+        for sample in 0..100 {
+            let g = train_geometry(&spec, (1000, 600), &mut Draws::new(0, 0, sample, 0, Stage::Crop));
+            assert_eq!(g.resized, Some((746, 448))); // int(448 * 1000 / 600)
+            assert!(g.window.x >= 149 && g.window.x + g.window.width <= 149 + 448 && g.window.width <= 448);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn windows_lie_inside(w in 1u32..3000, h in 1u32..3000, sample in 0u64..50, resize in prop::option::of(16u32..500)) {
+            let spec = CropSpec { resize, ..spec() };
+            for g in [
+                train_geometry(&spec, (w, h), &mut Draws::new(0, 0, sample, 0, Stage::Crop)),
+                eval_geometry(&spec, (w, h)),
+            ] {
+                let frame = g.resized.unwrap_or((w, h));
+                prop_assert!(g.window.width >= 1 && g.window.height >= 1);
+                prop_assert!(g.window.x + g.window.width <= frame.0 && g.window.y + g.window.height <= frame.1);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! TIFF through the `tiff` crate: only the strips or tiles under the wanted rectangle are decoded.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::tags::Tag;
+
+use super::{Raster, Samples};
+use crate::crop::Rect;
+use crate::{Error, Result};
+
+/// Largest strip or tile, decoded, bytes.
+const MAX_CHUNK: usize = 512 << 20;
+
+fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<Decoder<Cursor<&'a [u8]>>> {
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = MAX_CHUNK;
+    limits.intermediate_buffer_size = MAX_CHUNK;
+    limits.ifd_value_size = 64 << 20;
+    let decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| Error::data(path, e.to_string()))?;
+    Ok(decoder.with_limits(limits))
+}
+
+/// (width, height, bands, bits).
+pub fn header(path: &Path, bytes: &[u8]) -> Result<(u32, u32, u16, u8)> {
+    let mut decoder = open(path, bytes)?;
+    let bad = |e: tiff::TiffError| Error::data(path, e.to_string());
+    let (width, height) = decoder.dimensions().map_err(bad)?;
+    let bands: u16 = decoder.find_tag_unsigned(Tag::SamplesPerPixel).map_err(bad)?.unwrap_or(1);
+    let bits: Vec<u16> =
+        decoder.find_tag_unsigned_vec(Tag::BitsPerSample).map_err(bad)?.unwrap_or_else(|| vec![1]);
+    let format: Vec<u16> =
+        decoder.find_tag_unsigned_vec(Tag::SampleFormat).map_err(bad)?.unwrap_or_else(|| vec![1]);
+    let depth = bits.first().copied().unwrap_or(0);
+    if !matches!(depth, 8 | 16) || bits.iter().any(|&b| b != depth) || format.iter().any(|&f| f != 1) {
+        return Err(Error::data(
+            path,
+            format!("samples of {bits:?} bits, format {format:?}: only uint8 and uint16 are read"),
+        ));
+    }
+    Ok((width, height, bands, depth as u8))
+}
+
+/// The wanted rectangle, which lies within the image.
+pub fn decode(path: &Path, bytes: &[u8], rect: Rect, bands: u16) -> Result<Raster> {
+    let mut decoder = open(path, bytes)?;
+    let bad = |e: tiff::TiffError| Error::data(path, format!("the TIFF is broken or cut short: {e}"));
+    let (width, height) = decoder.dimensions().map_err(bad)?;
+    let planar = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).map_err(bad)?.unwrap_or(1) == 2;
+    let (chunk_w, chunk_h) = decoder.chunk_dimensions();
+    if chunk_w == 0 || chunk_h == 0 {
+        return Err(Error::data(path, "strips or tiles of no size"));
+    }
+    let (across, down) = (width.div_ceil(chunk_w), height.div_ceil(chunk_h));
+    let (planes, per_pixel) = if planar { (usize::from(bands), 1) } else { (1, usize::from(bands)) };
+    let count = rect.width as usize * rect.height as usize * usize::from(bands);
+    let mut out: Option<Samples> = None;
+    for plane in 0..planes {
+        for row in rect.y / chunk_h..(rect.y + rect.height).div_ceil(chunk_h) {
+            for column in rect.x / chunk_w..(rect.x + rect.width).div_ceil(chunk_w) {
+                let number = (plane as u32 * down + row) * across + column;
+                let (data_w, data_h) = decoder.chunk_data_dimensions(number);
+                let part = Part {
+                    origin: (column * chunk_w, row * chunk_h),
+                    size: (data_w, data_h),
+                    per_pixel,
+                    bands: usize::from(bands),
+                    band: plane,
+                };
+                match (decoder.read_chunk(number).map_err(bad)?, out.as_mut()) {
+                    (DecodingResult::U8(from), None) => {
+                        let mut to = vec![0; count];
+                        part.copy(path, &from, &mut to, rect)?;
+                        out = Some(Samples::U8(to));
+                    }
+                    (DecodingResult::U16(from), None) => {
+                        let mut to = vec![0; count];
+                        part.copy(path, &from, &mut to, rect)?;
+                        out = Some(Samples::U16(to));
+                    }
+                    (DecodingResult::U8(from), Some(Samples::U8(to))) => part.copy(path, &from, to, rect)?,
+                    (DecodingResult::U16(from), Some(Samples::U16(to))) => {
+                        part.copy(path, &from, to, rect)?
+                    }
+                    _ => return Err(Error::data(path, "samples that are neither uint8 nor uint16")),
+                }
+            }
+        }
+    }
+    let samples = out.ok_or_else(|| Error::data(path, "no strips or tiles"))?;
+    Ok(Raster { rect, bands, samples })
+}
+
+/// Where a decoded strip or tile lies in the image.
+struct Part {
+    origin: (u32, u32),
+    size: (u32, u32),
+    per_pixel: usize,
+    bands: usize,
+    band: usize,
+}
+
+impl Part {
+    /// Copies what lies under `rect` from the chunk to the output.
+    fn copy<T: Copy>(&self, path: &Path, from: &[T], to: &mut [T], rect: Rect) -> Result<()> {
+        let (x0, y0) = (rect.x.max(self.origin.0), rect.y.max(self.origin.1));
+        let x1 = (rect.x + rect.width).min(self.origin.0 + self.size.0);
+        let y1 = (rect.y + rect.height).min(self.origin.1 + self.size.1);
+        if from.len() < self.size.0 as usize * self.size.1 as usize * self.per_pixel {
+            return Err(Error::data(path, "a strip or tile holds fewer samples than the header says"));
+        }
+        for y in y0..y1 {
+            let source = ((y - self.origin.1) as usize * self.size.0 as usize
+                + (x0 - self.origin.0) as usize)
+                * self.per_pixel;
+            let target = ((y - rect.y) as usize * rect.width as usize + (x0 - rect.x) as usize) * self.bands;
+            let pixels = x1.saturating_sub(x0) as usize;
+            if self.per_pixel == self.bands {
+                let n = pixels * self.bands;
+                to[target..target + n].copy_from_slice(&from[source..source + n]);
+            } else {
+                for i in 0..pixels {
+                    to[target + i * self.bands + self.band] = from[source + i];
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,30 @@
+"""What several tests share."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real imagery, where the checkout has it beside it."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real imagery in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def planet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Index of a small made planet, with clusters beside it."""
+    from geossl.cli import main
+
+    folder = tmp_path_factory.mktemp("planet")
+    index = folder / "planet.parquet"
+    assert main(["data", "synth", str(folder / "planet"), "--places", "60", "--size", "48", "--views", "4"]) == 0
+    assert main(["data", "index", str(folder / "planet"), "-o", str(index)]) == 0
+    assert main(["data", "cluster", str(index), "-k", "8"]) == 0
+    return index
