@@ -47,7 +47,7 @@ bench: $(VENV)/.wheel ## The loader beside its peers
 
 .PHONY: results-bmng
 results-bmng: $(VENV)/.wheel ## All arms on the Blue Marble tiles; writes docs/results.md (about an hour on two cores)
-	$(BIN)/python benches/results_bmng.py
+	$(BIN)/python tools/results_bmng.py
 
 .PHONY: format
 format: $(VENV)/.deps ## Format all code

@@ -22,6 +22,7 @@ def assign_clusters(
     lat: NDArray[np.float64], lon: NDArray[np.float64], centroids: NDArray[np.float64], *, threads: int
 ) -> NDArray[np.int64]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
+
 @final
 class Loader:
     def __new__(

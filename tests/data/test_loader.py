@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from geossl.data.index import Index
 from PIL import Image
 
 from geossl.config import ColorConfig, CropConfig, LoaderConfig
-from geossl.data.index import Index
 from geossl.data.loader import Batch, Loader
 from geossl.errors import UsageError
 
@@ -52,7 +52,11 @@ def epoch(source: Loader, number: int = 0) -> list[str]:
 def test_bytes_do_not_depend_on_threads_or_slots(jpegs: Jpegs) -> None:
     index = jpegs()
     first = epoch(loader(index, loader=LoaderConfig(threads=1)), 2)
-    for config in (LoaderConfig(threads=2), LoaderConfig(threads=5, slots=2), LoaderConfig(threads=5, slots=7)):
+    for config in (
+        LoaderConfig(threads=2),
+        LoaderConfig(threads=5, slots=2),
+        LoaderConfig(threads=5, slots=7),
+    ):
         assert epoch(loader(index, loader=config), 2) == first
     assert len(set(first)) == len(first) == 7
 
@@ -113,7 +117,7 @@ def test_partners_are_other_dates_of_the_place_and_singletons_their_own(jpegs: J
         for b in source:
             seen.setdefault(int(b.rows[0, 0]), set()).add(int(b.rows[1, 0]))
     for row in range(30):
-        assert seen[row] == {r for r in range(row // 3 * 3, row // 3 * 3 + 3)} - {row}
+        assert seen[row] == set(range(row // 3 * 3, row // 3 * 3 + 3)) - {row}
     assert seen[30] == {30}
 
 
@@ -140,7 +144,7 @@ def test_evaluation_comes_in_order_and_whole(jpegs: Jpegs) -> None:
     index = jpegs()
     batches = [(b.images.shape, b.rows.tolist(), b.color) for b in loader(index, train=False, views=1, batch=8)]
     assert [shape[1] for shape, _, _ in batches] == [8, 8, 8, 6]
-    assert sum((rows[0] for _, rows, _ in batches), []) == list(range(30))
+    assert [row for _, rows, _ in batches for row in rows[0]] == list(range(30))
     unchanged = torch.tensor([-1.0, 1, 1, 1, 0, 0, 0])
     assert all(torch.equal(color, unchanged.expand_as(color)) for _, _, color in batches)
 
@@ -251,14 +255,12 @@ def test_too_many_unreadable_images_are_an_error(jpegs: Jpegs) -> None:
     index = jpegs()
     for i in range(3, 9):
         (index.root / f"{i:03}.jpg").write_bytes(b"\xff\xd8 broken")
-    with pytest.raises(UsageError, match="of 30 images could not be read, more than the 3 that loader.max_failures"):
+    with pytest.raises(UsageError, match=r"of 30 images could not be read, more than the 3 that loader\.max_failures"):
         epoch(loader(index, loader=LoaderConfig(on_error="substitute", max_failures=0.1)))
 
 
 def geossl_threads() -> int:
-    return sum(
-        (task / "comm").read_text().startswith("geossl-") for task in Path("/proc/self/task").iterdir()
-    )
+    return sum((task / "comm").read_text().startswith("geossl-") for task in Path("/proc/self/task").iterdir())
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads through /proc")

@@ -8,13 +8,13 @@ import pytest
 import rasterio
 import tifffile
 import torch
-from conftest import index_of, smooth
+from geossl.data.index import Index
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from conftest import index_of, smooth
 from geossl.config import CropConfig, LoaderConfig
-from geossl.data.index import Index
 from geossl.data.loader import Loader
 
 
@@ -111,14 +111,21 @@ def test_the_box_with_its_context_is_what_is_seen(tmp_path: Path) -> None:
 def test_tiffs_of_any_bands_are_rasterios_values(tmp_path: Path, bands: int, dtype: str, layout: str) -> None:
     rng = np.random.default_rng(bands)
     image = rng.integers(0, 255 if dtype == "uint8" else 10_000, (bands, 100, 130)).astype(dtype)
-    profile = {"driver": "GTiff", "width": 130, "height": 100, "count": bands, "dtype": dtype, "compress": "deflate"}
+    profile = {
+        "driver": "GTiff",
+        "width": 130,
+        "height": 100,
+        "count": bands,
+        "dtype": dtype,
+        "compress": "deflate",
+    }
     profile |= {"strips": {}, "tiles": {"tiled": True, "blockxsize": 32, "blockysize": 48}, "planar": {}}[layout]
     profile |= {"interleave": "band" if layout == "planar" else "pixel"}
-    with rasterio.Env(), pytest.warns(rasterio.errors.NotGeoreferencedWarning):
-        with rasterio.open(tmp_path / "a.tif", "w", **profile) as file:
-            file.write(image)
-        with rasterio.open(tmp_path / "a.tif") as file:
-            np.testing.assert_array_equal(file.read(), image)
+    profile |= {"crs": "EPSG:4326", "transform": rasterio.Affine(1e-4, 0, 10, 0, -1e-4, 50)}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile) as file:
+        file.write(image)
+    with rasterio.open(tmp_path / "a.tif") as file:
+        np.testing.assert_array_equal(file.read(), image)
     boxes: dict[str, list] = {"box_x": [35], "box_y": [10], "box_w": [64], "box_h": [64]}
     index = index_of(tmp_path, ["a.tif"], ["p"], bands=[bands], dtype=[dtype], **boxes)
     got = views(index, size=64, crop={"context": False})[0]

@@ -43,7 +43,7 @@ def synth(
     from geossl.data.synth import make_planet
 
     made = make_planet(out, places=places, views=views, size=size, bands=bands, seed=seed)
-    print(f"{made.images} images of {made.places} places in {len(made.categories)} categories -> {made.folder}")
+    print(f"{made.images} images of {made.places} places in {made.categories} categories -> {made.folder}")
     print(f"next: geossl data index {out} -o {out}.parquet")
 
 

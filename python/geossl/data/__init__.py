@@ -1,0 +1,1 @@
+"""Images, their index, clusters of their places, and the loader."""

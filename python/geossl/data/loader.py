@@ -121,6 +121,7 @@ class Loader:
         # A substitute could stand for any image of the set, but an evaluation must not count one image for another.
         on_error = "skip" if loader.on_error == "substitute" and not train else loader.on_error
         color_options = _color_options(color, crop.size) if color is not None and train else None
+        self._raises = on_error == "raise"
         options: dict[str, Any] = {
             "rows": hashlib.blake2b(self._rows.numpy().tobytes(), digest_size=16).hexdigest(),
             "batch": batch,
@@ -178,7 +179,10 @@ class Loader:
         """
         if self._consumed >= len(self):
             self.set_epoch(self.epoch + 1)
-        self._core.start(self.epoch, self._consumed)
+        try:
+            self._core.start(self.epoch, self._consumed)
+        except ValueError as e:
+            raise UsageError(str(e)) from e
         try:
             while (made := self._next()) is not None:
                 self._consumed += 1
@@ -224,12 +228,12 @@ class Loader:
         try:
             return cast("dict[str, Any] | None", self._core.next())
         except (OSError, ValueError) as e:
-            hint = "" if "loader." in str(e) else "; to go on without it: --loader.on_error substitute"
+            unreadable = self._raises and self._core.failures()
+            hint = "; to go on without it: --loader.on_error substitute" if unreadable else ""
             raise UsageError(f"{e}{hint}") from e
 
     def _batch(self, made: dict[str, Any]) -> Batch:
-        views, part = self._shape[:2]
-        samples = made["samples"]
+        views, samples = self._shape[0], made["samples"]
         # The storage holds the lease: when the last tensor that uses it is gone, the slot is refilled.
         images = torch.frombuffer(made["lease"], dtype=self._dtype).view(self._shape)[:, :samples]
         rows = torch.from_numpy(made["rows"]).view(views, samples)
@@ -245,14 +249,13 @@ class Loader:
 
 def _kind(table: Any) -> tuple[int, int]:
     """(bands, bits) of the images. Raises UsageError where they differ."""
-    kinds = sorted(zip(*(table[name].unique().to_pylist() for name in ("bands", "dtype")), strict=False))
     bands, dtypes = table["bands"].unique().to_pylist(), table["dtype"].unique().to_pylist()
     if len(bands) > 1 or len(dtypes) > 1:
         raise UsageError(
             f"the index mixes images of {sorted(bands)} bands and types {sorted(dtypes)}: "
             "index each kind by itself (--images rgb|msrgb|ms)"
         )
-    if not kinds or dtypes[0] not in _BITS:
+    if dtypes[0] not in _BITS:
         raise UsageError(f"images of type {dtypes[0]} are not read: uint8 and uint16 are")
     return int(bands[0]), _BITS[dtypes[0]]
 

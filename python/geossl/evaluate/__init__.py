@@ -1,0 +1,1 @@
+"""What the features are worth: probes by the protocols of the paper."""

@@ -1,0 +1,1 @@
+"""Encoders, MoCo and the heads on top."""

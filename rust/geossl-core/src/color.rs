@@ -71,8 +71,7 @@ mod tests {
         };
         let n = 5000;
         let all: Vec<_> = (0..n).map(|s| draw(&spec, &mut Draws::new(9, 1, s, 0, Stage::Color))).collect();
-        let share =
-            |f: &dyn Fn(&[f32; COLOR_PARAMS]) -> bool| all.iter().filter(|p| f(p)).count() as f64 / n as f64;
+        let share = |f: &dyn Fn(&[f32; COLOR_PARAMS]) -> bool| all.iter().filter(|p| f(p)).count() as f64 / n as f64;
         assert!((share(&|p| p[0] >= 0.0) - 0.8).abs() < 0.03);
         assert!((share(&|p| p[5] > 0.0) - 0.2).abs() < 0.03);
         assert!((share(&|p| p[6] > 0.0) - 0.5).abs() < 0.03);

@@ -91,8 +91,7 @@ fn side(start: i32, length: i32, image: u32, context: bool) -> Option<(u32, u32)
     let buffer = (length as f64 * grow / 2.0) as i64;
     let from = (start - buffer).max(0);
     let to = (start + length + buffer).min(image);
-    (length > 0 && from < to && start < image && start + length > 0)
-        .then_some((from as u32, (to - from) as u32))
+    (length > 0 && from < to && start < image && start + length > 0).then_some((from as u32, (to - from) as u32))
 }
 
 /// Size after torchvision's `Resize(short)`: the short side becomes `short`, the long one is truncated.
@@ -163,23 +162,15 @@ mod tests {
     #[test]
     fn context_follows_the_fmow_baseline() {
         // box side, image side, expected growth on each side (int(side * share / 2)).
-        for (length, image, buffer) in [
-            (50, 1000, 50),
-            (150, 1000, 75),
-            (250, 1000, 62),
-            (350, 1000, 52),
-            (450, 1000, 45),
-            (600, 1000, 45),
-        ] {
+        for (length, image, buffer) in
+            [(50, 1000, 50), (150, 1000, 75), (250, 1000, 62), (350, 1000, 52), (450, 1000, 45), (600, 1000, 45)]
+        {
             let got = region([300, 300, length, length], (image, image), true).unwrap();
             assert_eq!((got.x, got.width), (300 - buffer, (length as u32) + 2 * buffer));
         }
         let clipped = region([0, 990, 100, 100], (1000, 1000), true).unwrap();
         assert_eq!((clipped.x, clipped.width, clipped.y, clipped.height), (0, 150, 940, 60));
-        assert_eq!(
-            region([10, 20, 30, 40], (1000, 1000), false),
-            Some(Rect { x: 10, y: 20, width: 30, height: 40 })
-        );
+        assert_eq!(region([10, 20, 30, 40], (1000, 1000), false), Some(Rect { x: 10, y: 20, width: 30, height: 40 }));
         assert!(region([1000, 0, 10, 10], (1000, 1000), true).is_none());
         assert!(region([0, 0, 0, 10], (1000, 1000), true).is_none());
     }

@@ -34,18 +34,9 @@ mod tests {
 
     #[test]
     fn known_distances() {
-        assert!(
-            (haversine_km((0.0, 0.0), (0.0, 90.0)) - EARTH_RADIUS_KM * std::f64::consts::FRAC_PI_2).abs()
-                < 1e-9
-        );
-        assert!(
-            (haversine_km((90.0, 12.0), (-90.0, -77.0)) - EARTH_RADIUS_KM * std::f64::consts::PI).abs()
-                < 1e-9
-        );
-        assert!(
-            (haversine_km((10.0, 179.9), (10.0, -179.9)) - haversine_km((10.0, 0.0), (10.0, 0.2))).abs()
-                < 1e-9
-        );
+        assert!((haversine_km((0.0, 0.0), (0.0, 90.0)) - EARTH_RADIUS_KM * std::f64::consts::FRAC_PI_2).abs() < 1e-9);
+        assert!((haversine_km((90.0, 12.0), (-90.0, -77.0)) - EARTH_RADIUS_KM * std::f64::consts::PI).abs() < 1e-9);
+        assert!((haversine_km((10.0, 179.9), (10.0, -179.9)) - haversine_km((10.0, 0.0), (10.0, 0.2))).abs() < 1e-9);
         // Paris to London on the sphere of radius 6371.0088 km, by the spherical law of cosines.
         let (paris, london) = ((48.8566, 2.3522), (51.5074, -0.1278));
         let cosine = dot(unit_vector(paris.0, paris.1), unit_vector(london.0, london.1));

@@ -64,8 +64,7 @@ mod tests {
 
     #[test]
     fn changes_with_seed_and_epoch() {
-        let list =
-            |seed, epoch| (0..100).map(|i| Permutation::new(100, seed, epoch).get(i)).collect::<Vec<_>>();
+        let list = |seed, epoch| (0..100).map(|i| Permutation::new(100, seed, epoch).get(i)).collect::<Vec<_>>();
         assert_eq!(list(1, 1), list(1, 1));
         assert_ne!(list(1, 1), list(1, 2));
         assert_ne!(list(1, 1), list(2, 1));

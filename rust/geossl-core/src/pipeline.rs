@@ -203,10 +203,7 @@ impl Pipeline {
             )));
         }
         if source.train && n < settings.batch {
-            return Err(Error::Argument(format!(
-                "a batch of {} is more than the {n} images",
-                settings.batch
-            )));
+            return Err(Error::Argument(format!("a batch of {} is more than the {n} images", settings.batch)));
         }
         let need = slot_bytes(&source, &settings);
         if slots.is_empty() || slots.iter().any(|slot| slot.len < need) {
@@ -237,13 +234,11 @@ impl Pipeline {
         self.stop();
         let shared = &self.shared;
         let order = Arc::new(Permutation::new(shared.source.paths.len() as u64, shared.source.seed, epoch));
-        shared.lock().run =
-            Some(Run { epoch, order, next: first, end: self.batches(), flights: VecDeque::new() });
+        shared.lock().run = Some(Run { epoch, order, next: first, end: self.batches(), flights: VecDeque::new() });
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for i in 0..resolve_threads(shared.settings.threads) {
             let shared = Arc::clone(shared);
-            let spawned =
-                std::thread::Builder::new().name(format!("geossl-{i}")).spawn(move || shared.serve());
+            let spawned = std::thread::Builder::new().name(format!("geossl-{i}")).spawn(move || shared.serve());
             threads.push(spawned.map_err(|e| Error::Internal(format!("cannot start a thread: {e}")))?);
         }
         Ok(())
@@ -404,8 +399,7 @@ impl Shared {
         while let Some(job) = self.claim() {
             let started = Instant::now();
             let (bytes, images) = (scratch.bytes_read, scratch.images);
-            let caught =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(&job, &mut scratch)));
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(&job, &mut scratch)));
             let outcome = caught.unwrap_or_else(|panic| {
                 scratch = Scratch::default();
                 Err(Error::Internal(format!("{}: a panic: {}", self.name(&job), message(panic.as_ref()))))

@@ -46,11 +46,8 @@ impl Resampler {
         out: &mut [u8],
     ) -> Result<()> {
         let (data, bytes) = match &raster.samples {
-            Samples::U8(v) => (v.as_slice(), 1),
-            // SAFETY: u16 has no padding and any alignment is enough for bytes; the length is in bytes.
-            Samples::U16(v) => {
-                (unsafe { std::slice::from_raw_parts(v.as_ptr().cast::<u8>(), v.len() * 2) }, 2)
-            }
+            Samples::U8(values) => (values.as_slice(), 1),
+            Samples::U16(values) => (as_bytes(values), 2),
         };
         let kind = Kind { bands: usize::from(raster.bands), bytes };
         let source = Pixels { data, width: raster.rect.width, height: raster.rect.height };
@@ -60,17 +57,12 @@ impl Resampler {
         match geometry.resized {
             None => self.resize(source, window.within(outer), None, kind, target, out)?,
             Some(full) => {
-                let scale = (
-                    f64::from(region.width) / f64::from(full.0),
-                    f64::from(region.height) / f64::from(full.1),
-                );
+                let scale = (f64::from(region.width) / f64::from(full.0), f64::from(region.height) / f64::from(full.1));
                 let part = [
                     f64::from(window.x) * scale.0,
                     f64::from(window.y) * scale.1,
-                    (f64::from(window.width) * scale.0)
-                        .min(f64::from(region.width) - f64::from(window.x) * scale.0),
-                    (f64::from(window.height) * scale.1)
-                        .min(f64::from(region.height) - f64::from(window.y) * scale.1),
+                    (f64::from(window.width) * scale.0).min(f64::from(region.width) - f64::from(window.x) * scale.0),
+                    (f64::from(window.height) * scale.1).min(f64::from(region.height) - f64::from(window.y) * scale.1),
                 ];
                 let middle = (window.width, window.height);
                 if middle == target {
@@ -120,10 +112,8 @@ impl Resampler {
             options = options.crop(x, y, width, height);
         }
         let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("resize: {e}"));
-        let image =
-            ImageRef::new(source.width, source.height, source.data, pixel_type).map_err(|e| internal(&e))?;
-        let view =
-            CroppedImage::new(&image, area.x, area.y, area.width, area.height).map_err(|e| internal(&e))?;
+        let image = ImageRef::new(source.width, source.height, source.data, pixel_type).map_err(|e| internal(&e))?;
+        let view = CroppedImage::new(&image, area.x, area.y, area.width, area.height).map_err(|e| internal(&e))?;
         let mut to = Image::from_slice_u8(target.0, target.1, out, pixel_type).map_err(|e| internal(&e))?;
         self.resizer.resize(&view, &mut to, &options).map_err(|e| internal(&e))
     }
@@ -146,8 +136,8 @@ impl Resampler {
         let whole = Rect { x: 0, y: 0, ..area };
         for band in 0..kind.bands {
             for (y, row) in plane.chunks_exact_mut(width * kind.bytes).enumerate() {
-                let start = ((area.y as usize + y) * source.width as usize + area.x as usize) * step
-                    + band * kind.bytes;
+                let start =
+                    ((area.y as usize + y) * source.width as usize + area.x as usize) * step + band * kind.bytes;
                 for (x, sample) in row.chunks_exact_mut(kind.bytes).enumerate() {
                     sample.copy_from_slice(&source.data[start + x * step..][..kind.bytes]);
                 }
@@ -161,6 +151,11 @@ impl Resampler {
         (self.plane, self.small) = (plane, small);
         Ok(())
     }
+}
+
+fn as_bytes(values: &[u16]) -> &[u8] {
+    // SAFETY: u16 has no padding, bytes have no alignment, and the length is the same memory's in bytes.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), std::mem::size_of_val(values)) }
 }
 
 fn mirror(pixels: &mut [u8], width: usize, step: usize) {
@@ -207,11 +202,8 @@ mod tests {
     #[test]
     fn a_window_of_a_resize_is_that_part_of_the_whole_resize() {
         let image = raster(120, 90, 3);
-        let whole = Geometry {
-            resized: Some((64, 64)),
-            window: Rect { x: 0, y: 0, width: 64, height: 64 },
-            flip: false,
-        };
+        let whole =
+            Geometry { resized: Some((64, 64)), window: Rect { x: 0, y: 0, width: 64, height: 64 }, flip: false };
         let all = cut(&image, &whole, 64);
         let window = Rect { x: 20, y: 31, width: 16, height: 16 };
         let part = cut(&image, &Geometry { window, ..whole }, 16);
@@ -223,8 +215,7 @@ mod tests {
     #[test]
     fn bands_are_independent() {
         let image = raster(50, 40, 6);
-        let geometry =
-            Geometry { resized: None, window: Rect { x: 3, y: 4, width: 40, height: 30 }, flip: true };
+        let geometry = Geometry { resized: None, window: Rect { x: 3, y: 4, width: 40, height: 30 }, flip: true };
         let all = cut(&image, &geometry, 16);
         let Samples::U8(samples) = &image.samples else { unreachable!() };
         for band in 0..6 {

@@ -71,9 +71,7 @@ impl Source {
             .map(|view| match view {
                 0 => row,
                 _ if !self.temporal => row,
-                _ => self
-                    .places
-                    .partner(row, &mut Draws::new(self.seed, epoch, position, view as u8, Stage::Partner)),
+                _ => self.places.partner(row, &mut Draws::new(self.seed, epoch, position, view as u8, Stage::Partner)),
             })
             .collect()
     }
@@ -120,16 +118,14 @@ impl Source {
             }
             let region = match self.boxes[row] {
                 None => Rect { x: 0, y: 0, width: image.width, height: image.height },
-                Some(bounds) => crop::region(bounds, (image.width, image.height), self.crop.context)
-                    .ok_or_else(|| {
+                Some(bounds) => {
+                    crop::region(bounds, (image.width, image.height), self.crop.context).ok_or_else(|| {
                         Error::data(
                             path,
-                            format!(
-                                "box {bounds:?} lies outside the {} x {} pixels",
-                                image.width, image.height
-                            ),
+                            format!("box {bounds:?} lies outside the {} x {} pixels", image.width, image.height),
                         )
-                    })?,
+                    })?
+                }
             };
             let views: Vec<(usize, Geometry)> = (first..rows.len())
                 .filter(|&view| rows[view] == row)
@@ -151,6 +147,7 @@ impl Source {
                 };
                 scratch.resampler.view(&raster, area, &geometry, self.crop.size, outs[view])?;
             }
+            scratch.decoders.recycle(raster);
         }
         Ok(())
     }

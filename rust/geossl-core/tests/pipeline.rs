@@ -1,5 +1,8 @@
 //! The pipeline's threads: order, panics, early ends. Pixels are tested from Python, against torchvision.
 
+// A test may unwrap.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,16 +57,10 @@ fn settings(threads: usize) -> Settings {
 }
 
 /// Runs `body` with a pipeline over `slots` slots, which outlive it. `body` gets each slot's start.
-fn with_pipeline(
-    source: Source,
-    settings: Settings,
-    slots: usize,
-    body: impl FnOnce(&Pipeline, &[*const u8]),
-) {
+fn with_pipeline(source: Source, settings: Settings, slots: usize, body: impl FnOnce(&Pipeline, &[*const u8])) {
     let bytes = slot_bytes(&source, &settings);
     let mut memory = vec![vec![0u8; bytes]; slots];
-    let pointers: Vec<_> =
-        memory.iter_mut().map(|s| SlotMemory { ptr: s.as_mut_ptr(), len: bytes }).collect();
+    let pointers: Vec<_> = memory.iter_mut().map(|s| SlotMemory { ptr: s.as_mut_ptr(), len: bytes }).collect();
     let starts: Vec<*const u8> = pointers.iter().map(|s| s.ptr.cast_const()).collect();
     // SAFETY: `memory` outlives the pipeline, which is dropped before it.
     let pipeline = unsafe { Pipeline::new(source, settings, pointers) }.unwrap();

@@ -1,8 +1,116 @@
-//! Bindings of the index.
+//! Bindings of the index. Texts cross as (offsets int64 [N + 1], UTF-8 bytes uint8), which Arrow takes without a copy.
 
+use std::path::PathBuf;
+
+use geossl_core::index::{self, Kind, Strings};
+use numpy::IntoPyArray;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::error::to_py;
 
 /// Adds this file's functions to the module.
-pub fn register(_m: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(index_scan_fmow, m)?)?;
+    m.add_function(wrap_pyfunction!(index_read_headers, m)?)?;
+    m.add_function(wrap_pyfunction!(index_fmow_names, m)?)?;
+    m.add_function(wrap_pyfunction!(index_parse_timestamps, m)?)
+}
+
+/// Rows of a folder in fMoW's layout, as columns and counters.
+#[pyfunction]
+#[pyo3(signature = (root, *, kind, threads))]
+fn index_scan_fmow<'py>(
+    py: Python<'py>,
+    root: PathBuf,
+    kind: Option<&str>,
+    threads: usize,
+) -> PyResult<Bound<'py, PyDict>> {
+    let kind = match kind {
+        None => None,
+        Some(name) => {
+            Some(Kind::from_name(name).ok_or_else(|| PyValueError::new_err(format!("{name}: not rgb, msrgb or ms")))?)
+        }
+    };
+    let scan = py.detach(|| index::scan_fmow(&root, kind, threads)).map_err(to_py)?;
+    let columns = scan.columns;
+    let table = PyDict::new(py);
+    table.set_item("path", texts(py, columns.path)?)?;
+    table.set_item("location_id", texts(py, columns.location_id)?)?;
+    table.set_item("lat", columns.lat.into_pyarray(py))?;
+    table.set_item("lon", columns.lon.into_pyarray(py))?;
+    table.set_item("timestamp", columns.timestamp.into_pyarray(py))?;
+    table.set_item("category", texts(py, columns.category)?)?;
+    table.set_item("box_x", columns.box_x.into_pyarray(py))?;
+    table.set_item("box_y", columns.box_y.into_pyarray(py))?;
+    table.set_item("box_w", columns.box_w.into_pyarray(py))?;
+    table.set_item("box_h", columns.box_h.into_pyarray(py))?;
+    table.set_item("width", columns.width.into_pyarray(py))?;
+    table.set_item("height", columns.height.into_pyarray(py))?;
+    table.set_item("bands", columns.bands.into_pyarray(py))?;
+    table.set_item("bits", columns.bits.into_pyarray(py))?;
+    table.set_item("gsd", columns.gsd.into_pyarray(py))?;
+    table.set_item("cloud_cover", columns.cloud_cover.into_pyarray(py))?;
+    table.set_item("country_code", texts(py, columns.country_code)?)?;
+    table.set_item("split", texts(py, columns.split)?)?;
+
+    let out = PyDict::new(py);
+    out.set_item("columns", table)?;
+    out.set_item("rejected", scan.rejected)?;
+    out.set_item("nulled", scan.nulled)?;
+    out.set_item("kind", scan.kind.map(Kind::name))?;
+    let found = PyDict::new(py);
+    for kind in Kind::ALL {
+        found.set_item(kind.name(), scan.found[kind as usize])?;
+    }
+    out.set_item("found", found)?;
+    out.set_item("no_sidecar", scan.no_sidecar)?;
+    out.set_item("size_mismatches", scan.size_mismatches)?;
+    out.set_item("duplicate_boxes", scan.duplicate_boxes)?;
+    out.set_item("tiny_boxes", scan.tiny_boxes)?;
+    Ok(out)
+}
+
+/// Headers of listed images; zeros and a reason where an image cannot be used.
+#[pyfunction]
+#[pyo3(signature = (root, paths, *, threads))]
+fn index_read_headers<'py>(
+    py: Python<'py>,
+    root: PathBuf,
+    paths: Vec<PyBackedStr>,
+    threads: usize,
+) -> PyResult<Bound<'py, PyDict>> {
+    let headers = py.detach(|| index::read_headers(&root, &paths, threads));
+    let out = PyDict::new(py);
+    out.set_item("path", texts(py, headers.path)?)?;
+    out.set_item("width", headers.width.into_pyarray(py))?;
+    out.set_item("height", headers.height.into_pyarray(py))?;
+    out.set_item("bands", headers.bands.into_pyarray(py))?;
+    out.set_item("bits", headers.bits.into_pyarray(py))?;
+    out.set_item("rejected", headers.rejected)?;
+    Ok(out)
+}
+
+/// Places, categories and splits that listed paths say by fMoW's names; "" where they say nothing.
+#[pyfunction]
+fn index_fmow_names<'py>(py: Python<'py>, root: PathBuf, paths: Vec<PyBackedStr>) -> PyResult<Bound<'py, PyDict>> {
+    let names = py.detach(|| index::listed_names(&root, &paths));
+    let out = PyDict::new(py);
+    out.set_item("location_id", texts(py, names.location_id)?)?;
+    out.set_item("category", texts(py, names.category)?)?;
+    out.set_item("split", texts(py, names.split)?)?;
+    Ok(out)
+}
+
+/// Microseconds since 1970 of ISO 8601 texts; the least int64 where a text is none.
+#[pyfunction]
+fn index_parse_timestamps(py: Python<'_>, texts: Vec<PyBackedStr>) -> Bound<'_, numpy::PyArray1<i64>> {
+    let parse = |text: &PyBackedStr| index::timestamp::micros(text).unwrap_or(i64::MIN);
+    py.detach(|| texts.iter().map(parse).collect::<Vec<i64>>()).into_pyarray(py)
+}
+
+fn texts(py: Python<'_>, strings: Strings) -> PyResult<Bound<'_, PyTuple>> {
+    (strings.offsets.into_pyarray(py), strings.bytes.into_pyarray(py)).into_pyobject(py)
 }

@@ -10,9 +10,7 @@ use geossl_core::crop::CropSpec;
 use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
 use geossl_core::sample::Source;
-use numpy::{
-    IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
-};
+use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -129,9 +127,7 @@ impl Loader {
         slots: Vec<Bound<'_, PyArray1<u8>>>,
     ) -> PyResult<Self> {
         if boxes.shape() != [paths.len(), 4] || places.len() != paths.len() || !(1..=255).contains(&views) {
-            return Err(PyValueError::new_err(
-                "paths, boxes and places must be of one length, views 1 to 255",
-            ));
+            return Err(PyValueError::new_err("paths, boxes and places must be of one length, views 1 to 255"));
         }
         let boxes = boxes.as_array();
         let source = Source {
@@ -249,9 +245,7 @@ impl Lease {
         let lease = slf.get();
         let data: *mut c_void = lease.memory.bind(slf.py()).data().cast();
         // SAFETY: `view` is the interpreter's; the bytes live as long as `slf`, which the filled-in buffer keeps.
-        let code = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), data, lease.len as ffi::Py_ssize_t, 0, flags)
-        };
+        let code = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), data, lease.len as ffi::Py_ssize_t, 0, flags) };
         if code == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 }

@@ -1,4 +1,4 @@
-//! JPEG through libjpeg-turbo, always to RGB.
+//! JPEG through libjpeg-turbo, always to RGB, and only as much of it as is wanted.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -16,6 +16,8 @@ const MAX_SCANS: i32 = 100;
 #[derive(Default)]
 pub struct Jpeg {
     handle: Option<Handle>,
+    /// Memory of an earlier image, for the next one.
+    pub spare: Vec<u8>,
 }
 
 struct Handle(raw::tjhandle);
@@ -65,20 +67,33 @@ impl Jpeg {
         Ok((size(raw::TJPARAM_TJPARAM_JPEGWIDTH), size(raw::TJPARAM_TJPARAM_JPEGHEIGHT), 3, 8))
     }
 
-    /// The whole image, RGB. `size` is the header's, which has been held against the limits.
-    pub fn decode(&mut self, path: &Path, bytes: &[u8], size: (u32, u32)) -> Result<Raster> {
+    /// At least `rect` of the image, RGB, with the very pixels of a full decode. `size` is the header's, which has
+    /// been held against the limits.
+    pub fn decode(&mut self, path: &Path, bytes: &[u8], size: (u32, u32), rect: Rect) -> Result<Raster> {
         // The header is read again here, as another image may have been looked at in between.
         let (width, height, ..) = self.header(path, bytes)?;
         if (width, height) != size {
             return Err(Error::data(path, "changed while it was read"));
         }
+        if !ends(bytes) {
+            return Err(Error::data(path, "the JPEG is cut short (it has no end-of-image marker)"));
+        }
         let handle = self.handle()?;
         // SAFETY: the handle is valid and holds a header.
-        let space = unsafe { raw::tj3Get(handle, raw::TJPARAM_TJPARAM_COLORSPACE as libc::c_int) };
+        let get = |param: raw::TJPARAM| unsafe { raw::tj3Get(handle, param as libc::c_int) };
+        let space = get(raw::TJPARAM_TJPARAM_COLORSPACE);
         let four = [raw::TJCS_TJCS_CMYK as libc::c_int, raw::TJCS_TJCS_YCCK as libc::c_int].contains(&space);
         let (format, channels) = if four { (raw::TJPF_TJPF_CMYK, 4) } else { (raw::TJPF_TJPF_RGB, 3) };
-        let mut samples = vec![0u8; width as usize * height as usize * channels];
-        // SAFETY: `samples` holds height rows of width * channels bytes, which is what a pitch of 0 means.
+        let rect = covering(rect, size, block(get(raw::TJPARAM_TJPARAM_SUBSAMP)));
+        let side = |pixels: u32| pixels as libc::c_int;
+        let region = raw::tjregion { x: side(rect.x), y: side(rect.y), w: side(rect.width), h: side(rect.height) };
+        // SAFETY: the handle is valid and holds a header; a region that it does not take is an error.
+        let code = unsafe { raw::tj3SetCroppingRegion(handle, region) };
+        check(path, handle, code)?;
+        let mut samples = std::mem::take(&mut self.spare);
+        // What the memory held before is overwritten: a decode that ends early is an error.
+        samples.resize(rect.width as usize * rect.height as usize * channels, 0);
+        // SAFETY: `samples` holds the region's rows of width * channels bytes, which is what a pitch of 0 means.
         let code = unsafe {
             raw::tj3Decompress8(
                 handle,
@@ -93,8 +108,44 @@ impl Jpeg {
         if four {
             samples = rgb_from_cmyk(&samples);
         }
-        Ok(Raster { rect: Rect { x: 0, y: 0, width, height }, bands: 3, samples: Samples::U8(samples) })
+        Ok(Raster { rect, bands: 3, samples: Samples::U8(samples) })
     }
+}
+
+/// Whether the file has its end. Bytes after the marker are common, but not many.
+fn ends(bytes: &[u8]) -> bool {
+    let tail = &bytes[bytes.len().saturating_sub(1 << 16)..];
+    tail.ends_with(&[0xFF, 0xD9]) || tail.windows(2).any(|pair| pair == [0xFF, 0xD9])
+}
+
+/// Size of the blocks (iMCUs) that an image of this subsampling is coded in; None where it has none of the usual.
+fn block(subsampling: libc::c_int) -> Option<(u32, u32)> {
+    let known = [
+        (raw::TJSAMP_TJSAMP_444, (8, 8)),
+        (raw::TJSAMP_TJSAMP_GRAY, (8, 8)),
+        (raw::TJSAMP_TJSAMP_422, (16, 8)),
+        (raw::TJSAMP_TJSAMP_420, (16, 16)),
+        (raw::TJSAMP_TJSAMP_440, (8, 16)),
+        (raw::TJSAMP_TJSAMP_411, (32, 8)),
+        (raw::TJSAMP_TJSAMP_441, (8, 32)),
+    ];
+    known.into_iter().find(|(name, _)| *name as libc::c_int == subsampling).map(|(_, size)| size)
+}
+
+/// The blocks around `rect`, and one more on each side: the upsampling of chroma looks over a block's edge, and at
+/// the edge of what is decoded it would see something else than in the whole image.
+fn covering(rect: Rect, image: (u32, u32), block: Option<(u32, u32)>) -> Rect {
+    let Some((block_w, block_h)) = block else {
+        return Rect { x: 0, y: 0, width: image.0, height: image.1 };
+    };
+    let axis = |start: u32, length: u32, block: u32, image: u32| {
+        let from = (start / block).saturating_sub(1) * block;
+        let to = ((start + length).div_ceil(block) + 1).saturating_mul(block).min(image);
+        (from, to - from)
+    };
+    let ((x, width), (y, height)) =
+        (axis(rect.x, rect.width, block_w, image.0), axis(rect.y, rect.height, block_h, image.1));
+    Rect { x, y, width, height }
 }
 
 /// Adobe's CMYK is stored inverted, so that a channel times black is the light that is left.

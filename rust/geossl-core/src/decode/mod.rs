@@ -81,18 +81,11 @@ pub fn read_file(path: &Path, buffer: &mut Vec<u8>, max_bytes: u64) -> Result<()
 
 /// Reads the header of an image in memory. Nothing of the image's size is allocated.
 /// Fails if it is none of the known formats, is broken, or would need more than `max_bytes` decoded.
-pub fn open<'a>(
-    path: &'a Path,
-    bytes: &'a [u8],
-    decoders: &mut Decoders,
-    max_bytes: u64,
-) -> Result<Encoded<'a>> {
+pub fn open<'a>(path: &'a Path, bytes: &'a [u8], decoders: &mut Decoders, max_bytes: u64) -> Result<Encoded<'a>> {
     let (format, (width, height, bands, bits)) = match bytes {
         [0xFF, 0xD8, ..] => (Format::Jpeg, decoders.jpeg.header(path, bytes)?),
         [0x89, b'P', b'N', b'G', ..] => (Format::Png, png::header(path, bytes)?),
-        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => {
-            (Format::Tiff, tiff::header(path, bytes)?)
-        }
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => (Format::Tiff, tiff::header(path, bytes)?),
         [] => return Err(Error::data(path, "the file is empty")),
         _ => return Err(Error::data(path, "not a JPEG, PNG or TIFF image")),
     };
@@ -113,11 +106,20 @@ pub fn open<'a>(
     Ok(Encoded { path, bytes, format, width, height, bands, bits })
 }
 
+impl Decoders {
+    /// Takes back the memory of a raster that is no longer needed, for the next image.
+    pub fn recycle(&mut self, raster: Raster) {
+        if let Samples::U8(memory) = raster.samples {
+            self.jpeg.spare = memory;
+        }
+    }
+}
+
 impl Encoded<'_> {
     /// Decodes at least `rect`, which lies within the image.
     pub fn decode(&self, rect: Rect, decoders: &mut Decoders) -> Result<Raster> {
         match self.format {
-            Format::Jpeg => decoders.jpeg.decode(self.path, self.bytes, (self.width, self.height)),
+            Format::Jpeg => decoders.jpeg.decode(self.path, self.bytes, (self.width, self.height), rect),
             Format::Png => png::decode(self.path, self.bytes, self.bands),
             Format::Tiff => tiff::decode(self.path, self.bytes, rect, self.bands),
         }

@@ -28,9 +28,7 @@ pub fn decode(path: &Path, bytes: &[u8], bands: u16) -> Result<Raster> {
     let (color, depth) = reader.output_color_type();
     let size = reader.output_buffer_size().ok_or_else(|| Error::data(path, "too large"))?;
     let mut raw = vec![0; size];
-    reader
-        .next_frame(&mut raw)
-        .map_err(|e| Error::data(path, format!("the PNG is broken or cut short: {e}")))?;
+    reader.next_frame(&mut raw).map_err(|e| Error::data(path, format!("the PNG is broken or cut short: {e}")))?;
     let (width, height) = (reader.info().width, reader.info().height);
     let samples = if depth == BitDepth::Sixteen {
         let wide: Vec<u16> = raw.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]])).collect();

@@ -28,10 +28,8 @@ pub fn header(path: &Path, bytes: &[u8]) -> Result<(u32, u32, u16, u8)> {
     let bad = |e: tiff::TiffError| Error::data(path, e.to_string());
     let (width, height) = decoder.dimensions().map_err(bad)?;
     let bands: u16 = decoder.find_tag_unsigned(Tag::SamplesPerPixel).map_err(bad)?.unwrap_or(1);
-    let bits: Vec<u16> =
-        decoder.find_tag_unsigned_vec(Tag::BitsPerSample).map_err(bad)?.unwrap_or_else(|| vec![1]);
-    let format: Vec<u16> =
-        decoder.find_tag_unsigned_vec(Tag::SampleFormat).map_err(bad)?.unwrap_or_else(|| vec![1]);
+    let bits: Vec<u16> = decoder.find_tag_unsigned_vec(Tag::BitsPerSample).map_err(bad)?.unwrap_or_else(|| vec![1]);
+    let format: Vec<u16> = decoder.find_tag_unsigned_vec(Tag::SampleFormat).map_err(bad)?.unwrap_or_else(|| vec![1]);
     let depth = bits.first().copied().unwrap_or(0);
     if !matches!(depth, 8 | 16) || bits.iter().any(|&b| b != depth) || format.iter().any(|&f| f != 1) {
         return Err(Error::data(
@@ -80,9 +78,7 @@ pub fn decode(path: &Path, bytes: &[u8], rect: Rect, bands: u16) -> Result<Raste
                         out = Some(Samples::U16(to));
                     }
                     (DecodingResult::U8(from), Some(Samples::U8(to))) => part.copy(path, &from, to, rect)?,
-                    (DecodingResult::U16(from), Some(Samples::U16(to))) => {
-                        part.copy(path, &from, to, rect)?
-                    }
+                    (DecodingResult::U16(from), Some(Samples::U16(to))) => part.copy(path, &from, to, rect)?,
                     _ => return Err(Error::data(path, "samples that are neither uint8 nor uint16")),
                 }
             }
@@ -111,9 +107,8 @@ impl Part {
             return Err(Error::data(path, "a strip or tile holds fewer samples than the header says"));
         }
         for y in y0..y1 {
-            let source = ((y - self.origin.1) as usize * self.size.0 as usize
-                + (x0 - self.origin.0) as usize)
-                * self.per_pixel;
+            let source =
+                ((y - self.origin.1) as usize * self.size.0 as usize + (x0 - self.origin.0) as usize) * self.per_pixel;
             let target = ((y - rect.y) as usize * rect.width as usize + (x0 - rect.x) as usize) * self.bands;
             let pixels = x1.saturating_sub(x0) as usize;
             if self.per_pixel == self.bands {

@@ -1,1 +1,20 @@
 //! From files to rows: layouts, sidecars and image headers.
+//!
+//! A row is one crop of one image. Reasons for what is left out read "what: why", or "what" alone: the part before
+//! the first ": " is the same for every file with that fault.
+
+pub mod columns;
+pub mod fmow;
+pub mod header;
+pub mod listing;
+pub mod scan;
+pub mod sidecar;
+pub mod timestamp;
+pub mod walk;
+pub mod wkt;
+
+pub use columns::{Columns, Row, Strings};
+pub use fmow::Kind;
+pub use header::Header;
+pub use listing::{Headers, ListedNames, listed_names, read_headers};
+pub use scan::{Scan, scan_fmow};

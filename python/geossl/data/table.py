@@ -1,0 +1,103 @@
+"""The index's columns: their types, how the core's columns become them, and the content hash."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+INSTANT = pa.timestamp("us", tz="UTC")
+NO_INSTANT = np.iinfo(np.int64).min
+"""The core's null among microseconds since 1970."""
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),  # '/'-separated, relative to the root
+        ("location_id", pa.string()),
+        ("lat", pa.float64()),  # degrees
+        ("lon", pa.float64()),  # degrees, -180 to 180
+        ("timestamp", INSTANT),
+        ("category", pa.string()),
+        ("box_x", pa.int32()),  # pixels; the four are null together: the whole image
+        ("box_y", pa.int32()),
+        ("box_w", pa.int32()),
+        ("box_h", pa.int32()),
+        ("width", pa.int32()),  # pixels
+        ("height", pa.int32()),
+        ("bands", pa.int16()),
+        ("dtype", pa.string()),  # uint8 or uint16
+        ("gsd", pa.float32()),  # metres
+        ("cloud_cover", pa.float32()),  # percent
+        ("country_code", pa.string()),
+        ("split", pa.string()),  # train, val or test
+    ]
+)
+"""Columns of an index. All but path, width, height, bands and dtype may be null."""
+
+
+def texts_from_core(texts: tuple[np.ndarray, np.ndarray]) -> pa.Array:
+    """Strings from the core's (offsets int64 [N + 1], UTF-8 bytes uint8); an empty text is null."""
+    offsets, data = texts
+    valid = np.packbits(np.diff(offsets) > 0, bitorder="little")
+    large = pa.LargeStringArray.from_buffers(
+        len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data), pa.py_buffer(valid)
+    )
+    return large.cast(pa.string())
+
+
+def instants(micros: np.ndarray) -> pa.Array:
+    """Timestamps from microseconds since 1970, int64 [N]; the least int64 is null."""
+    return pa.array(micros, mask=micros == NO_INSTANT).cast(INSTANT)
+
+
+def dtypes(bits: np.ndarray) -> pa.Array:
+    """`uint8` or `uint16` from the bits of a sample, uint8 [N]."""
+    return pc.if_else(pa.array(bits == 16), pa.scalar("uint16"), pa.scalar("uint8"))
+
+
+def table_from_core(columns: dict[str, Any]) -> pa.Table:
+    """The index's table from the columns of the core's scan.
+
+    Its nulls are "" in texts, NaN in floats, -1 in boxes and the least int64 in timestamps.
+    """
+    arrays = []
+    for field in SCHEMA:
+        if field.name == "dtype":
+            arrays.append(dtypes(columns["bits"]))
+            continue
+        column = columns[field.name]
+        if field.type == pa.string():
+            arrays.append(texts_from_core(column))
+        elif field.type == INSTANT:
+            arrays.append(instants(column))
+        elif pa.types.is_floating(field.type):
+            arrays.append(pa.array(column, mask=np.isnan(column)))
+        elif field.name.startswith("box_"):
+            arrays.append(pa.array(column, mask=column < 0))
+        else:
+            arrays.append(pa.array(column))
+    return pa.table(arrays, schema=SCHEMA)
+
+
+def content_hash(table: pa.Table) -> str:
+    """SHA-256 of the rows in hex; it does not depend on the table's chunks or on where it came from."""
+    digest = hashlib.sha256(f"geossl index, {len(table)} rows".encode())
+    for name in SCHEMA.names:
+        column = table[name].combine_chunks()
+        digest.update(name.encode())
+        digest.update(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).data)
+        if column.type == pa.string():
+            column = column.fill_null("")
+            offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
+            data = column.buffers()[2]
+            digest.update(np.diff(offsets).data)
+            if data is not None and len(offsets):
+                digest.update(memoryview(data)[offsets[0] : offsets[-1]])
+        else:
+            number = column.cast(pa.int64()) if column.type == INSTANT else column
+            values: np.ndarray = number.fill_null(0).to_numpy(zero_copy_only=False)
+            digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()

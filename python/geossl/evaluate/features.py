@@ -1,0 +1,152 @@
+"""Features of images under a frozen encoder, read once and kept in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from geossl.augment import normalize
+from geossl.config import CropConfig, LoaderConfig
+from geossl.data.loader import Loader
+from geossl.errors import GeosslError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geossl.data.index import Index
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """What the encoder makes of N images; all on the CPU."""
+
+    x: torch.Tensor
+    """Features as the encoder gives them, float32 [N, D]."""
+    labels: torch.Tensor
+    """Code of the image's category (`Index.labels`), -1 without one, int64 [N]."""
+    places: torch.Tensor
+    """Code of the image's place (`Index.places`), int32 [N]."""
+    rows: torch.Tensor
+    """The image's row in the index, int64 [N]."""
+    failures: list[tuple[str, str]]
+    """Unreadable images that were left out or replaced: (path, reason)."""
+
+
+def extract(
+    backbone: torch.nn.Module,
+    *,
+    index: Index,
+    rows: NDArray[np.int64],
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    context: bool = True,
+    device: torch.device,
+    batch: int = 256,
+    loader: LoaderConfig,
+    title: str = "features",
+) -> Features:
+    """Run the encoder over the images of `rows`, in order.
+
+    An image is its bounding box with context (the whole image where it has no box), resized to `size` on the
+    short side, its central square cut out, scaled and normalised: the test transform of the frozen protocol
+    (Resize(224), CenterCrop(224)). The protocol cuts *training* images at random from the same resized box
+    instead, anew in every epoch; for square boxes that is the same crop. Reading once keeps a probe to
+    seconds where the protocol decodes everything a hundred times.
+
+    Args:
+        backbone: encoder in eval mode on `device`, float32 [B, C, size, size] -> [B, D].
+        index: the index that `rows` points into.
+        rows: row numbers, int64 [N], N >= 1.
+        size: side of the square that the encoder sees, pixels.
+        mean: per-band mean of values scaled to 0..1, one a band.
+        std: per-band standard deviation of values scaled to 0..1, one a band.
+        context: add fMoW's context around a bounding box.
+        device: where the encoder runs.
+        batch: images a step.
+        loader: threads, root folder and what an unreadable image does.
+        title: what the progress bar says; there is one on a terminal only.
+
+    Raises:
+        GeosslError: an image is unreadable (by `loader.on_error`), none is left, or a feature is not finite.
+
+    """
+    source = Loader(
+        index,
+        rows=rows,
+        batch=batch,
+        views=1,
+        temporal=False,
+        crop=CropConfig(size=size, context=context),
+        color=None,
+        seed=0,
+        train=False,
+        loader=loader,
+        pin=device.type == "cuda",
+    )
+    scale = {
+        "mean": torch.tensor(mean, dtype=torch.float32, device=device),
+        "std": torch.tensor(std, dtype=torch.float32, device=device),
+    }
+    x: torch.Tensor | None = None
+    seen: list[torch.Tensor] = []
+    done = 0
+    with torch.no_grad(), _progress() as progress:
+        task = progress.add_task(title, total=len(rows))
+        for read in source:
+            images = read.images[0].to(device, non_blocking=True)
+            features = backbone(normalize(images, **scale)).float()
+            if x is None:
+                # One array of the final size: a list and its concatenation would hold everything twice.
+                x = torch.empty(len(rows), features.shape[1])
+            x[done : done + len(features)] = features.cpu()
+            seen.append(read.rows[0])
+            done += len(features)
+            progress.update(task, completed=done)
+    if x is None or done == 0:
+        raise GeosslError(f"{title}: none of the {len(rows):,} images could be read{_first(source.failures())}")
+    x = x[:done].clone() if done < len(rows) else x
+    if not x.isfinite().all():
+        raise GeosslError(f"{title}: the encoder gives values that are not finite: its training has diverged")
+    row = torch.cat(seen)
+    return Features(
+        x=x,
+        labels=torch.from_numpy(index.labels)[row],
+        places=torch.from_numpy(index.places)[row],
+        rows=row,
+        failures=source.failures(),
+    )
+
+
+class _Rate(ProgressColumn):
+    """Images a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} images/s")
+
+
+def _progress() -> Progress:
+    """A bar on a terminal, silence elsewhere."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _first(failures: list[tuple[str, str]]) -> str:
+    return f": {failures[0][0]}: {failures[0][1]}" if failures else ""

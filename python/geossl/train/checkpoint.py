@@ -1,0 +1,160 @@
+"""A run's checkpoint: everything that its continuation needs, in the form of the paper's released code.
+
+The file is a dict of `epoch` (epochs completed), `arch`, `state_dict` (each name with `module.` before it,
+as the authors' data-parallel wrapper had it), `optimizer`, `geo_dict` (the geo head, for the arms that have
+one), and `geossl`, which is ours. It holds tensors and plain containers only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from geossl.config import TrainConfig, flatten
+from geossl.errors import UsageError
+from geossl.models.backbone import CHECKPOINT, read_checkpoint
+from geossl.train.files import replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geossl.data.loader import Loader
+    from geossl.train.data import TrainData
+    from geossl.train.learner import Learner
+
+FORMAT = 1
+"""Version of the `geossl` part."""
+PREFIX = "module."
+FREE = {
+    "data",
+    "out",
+    "device",
+    "save_steps",
+    "loader.root",
+    "loader.clusters",
+    "loader.threads",
+    "loader.slots",
+}
+"""Settings that a resumed run may change: they say where things are, not what is computed. That the images
+and the clusters are the same is checked by their content."""
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """A run in progress: all that a checkpoint is made from, and restored to."""
+
+    config: TrainConfig
+    """Its settings, with everything automatic decided."""
+    data: TrainData
+    learner: Learner
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    epoch: int = 0
+    """Epochs completed."""
+    step: int = 0
+    """Steps completed, over all epochs."""
+
+    @property
+    def epoch_done(self) -> bool:
+        """Whether the loader has given the last batch of its epoch."""
+        batches: int = self.loader.state_dict()["batches"]
+        return batches >= len(self.loader)
+
+
+def save(state: TrainState) -> None:
+    """Write the checkpoint into the run folder, atomically."""
+    config, data, learner = state.config, state.data, state.learner
+    content = {
+        "epoch": state.epoch,
+        "arch": config.model.backbone,
+        "state_dict": _prefixed(learner.model),
+        "optimizer": state.optimizer.state_dict(),
+        "geossl": {
+            "format": FORMAT,
+            "config": config.model_dump(mode="json"),
+            "step": state.step,
+            "loader": state.loader.state_dict(),
+            "rng": _rng_state(),
+            "index_hash": data.index.content_hash,
+            "labels_hash": data.labels_hash,
+            "classes": data.classes,
+            "mean": list(config.color.mean or ()),
+            "std": list(config.color.std or ()),
+            "bands": data.bands,
+        },
+    }
+    if learner.head is not None:
+        content["geo_dict"] = _prefixed(learner.head)
+    with replacing(config.out / CHECKPOINT) as file:
+        torch.save(content, file)
+
+
+def read(run: Path) -> dict[str, Any] | None:
+    """The checkpoint of a run folder; None if it has none. Raises UsageError if it is not one of geossl's."""
+    if not (run / CHECKPOINT).exists():
+        return None
+    file, checkpoint = read_checkpoint(run)
+    if checkpoint.get("geossl", {}).get("format") != FORMAT:
+        raise UsageError(f"{file}: not a checkpoint that this version of geossl can resume")
+    return checkpoint
+
+
+def with_resolved(config: TrainConfig, checkpoint: dict[str, Any]) -> TrainConfig:
+    """The settings, with those left to be chosen automatically as the run has them."""
+    saved = TrainConfig.model_validate(checkpoint["geossl"]["config"])
+    color = {k: getattr(saved.color, k) for k in ("mean", "std") if getattr(config.color, k) is None}
+    model = {"queue": saved.model.queue} if config.model.queue is None else {}
+    return config.model_copy(
+        update={
+            "color": config.color.model_copy(update=color),
+            "model": config.model.model_copy(update=model),
+        }
+    )
+
+
+def check_same(config: TrainConfig, data: TrainData, checkpoint: dict[str, Any], *, run: Path) -> None:
+    """Raise UsageError, with every difference, unless the run can go on with these settings and this data."""
+    own = checkpoint["geossl"]
+    was, now = flatten(own["config"]), flatten(config.model_dump(mode="json"))
+    names = [name for name in (was | now) if name not in FREE and was.get(name) != now.get(name)]
+    if names:
+        changes = "; ".join(f"{name}: was {was.get(name)}, now {now.get(name)}" for name in names)
+        raise UsageError(f"{run}: cannot resume with changed settings ({changes}); put them back, or use another --out")
+    if own["index_hash"] != data.index.content_hash:
+        raise UsageError(
+            f"{config.data}: not the index that {run} was started with; give that one, or use another --out"
+        )
+    if own["labels_hash"] != data.labels_hash:
+        raise UsageError(f"{run}: was started with other clusters; give those, or use another --out")
+
+
+def restore(checkpoint: dict[str, Any], state: TrainState) -> None:
+    """Bring a fresh run to where the checkpoint was written: weights, optimizer, generators, position."""
+    own = checkpoint["geossl"]
+    state.epoch, state.step = checkpoint["epoch"], own["step"]
+    state.learner.model.load_state_dict(_unprefixed(checkpoint["state_dict"]))
+    if state.learner.head is not None:
+        state.learner.head.load_state_dict(_unprefixed(checkpoint["geo_dict"]))
+    state.optimizer.load_state_dict(checkpoint["optimizer"])
+    state.loader.load_state_dict(own["loader"])
+    torch.set_rng_state(own["rng"]["cpu"])
+    if "cuda" in own["rng"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(own["rng"]["cuda"])
+
+
+def _prefixed(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {PREFIX + name: value for name, value in module.state_dict().items()}
+
+
+def _unprefixed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(PREFIX): value for name, value in state.items()}
+
+
+def _rng_state() -> dict[str, torch.Tensor]:
+    # Training draws nothing from the global generators; they are kept for code that a user adds.
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state

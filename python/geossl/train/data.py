@@ -1,0 +1,198 @@
+"""What a run trains on: the rows of the index, their labels, and the settings that depend on them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from geossl.data.clusters import Clusters, default_path
+from geossl.data.index import Index
+from geossl.data.loader import Loader
+from geossl.errors import UsageError
+from geossl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+
+if TYPE_CHECKING:
+    from geossl.config import TrainConfig
+
+LARGEST_QUEUE = 65_536
+"""MoCo's queue, which a large data set gets."""
+MEASURED_IMAGES = 512
+"""Images that the mean and standard deviation are measured on, where ImageNet's do not apply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainData:
+    """The images of a run and their labels."""
+
+    index: Index
+    rows: np.ndarray
+    """int64: the index's rows that are trained on."""
+    labels: np.ndarray | None
+    """int64 [len(index)]: cluster or category of each row, -1 unknown; None where the arm has no labels."""
+    classes: int
+    """How many clusters or categories there are; 0 without labels."""
+    bands: int
+    """Bands of the images; that they all have as many is the loader's to check."""
+    dtype: str
+    """Type of the images' pixels, uint8 or uint16, likewise."""
+
+    @property
+    def labels_hash(self) -> str:
+        """Hex digest of the labels, which tells whether a run is resumed with the same ones."""
+        return "" if self.labels is None else hashlib.blake2b(self.labels.tobytes(), digest_size=16).hexdigest()
+
+
+def read_data(config: TrainConfig) -> TrainData:
+    """Read the index, and the clusters where the arm needs them, and check that the arm can be trained.
+
+    Images without a label stay in the arms that have InfoNCE, and are left out of geoloc and supervised.
+
+    Raises:
+        UsageError: a file is missing or not what it should be, or the data lacks what the arm needs.
+
+    """
+    index = Index.read(config.data, root=config.loader.root)
+    rows = _split_rows(config, index)
+    labels: np.ndarray | None = None
+    classes = 0
+    if config.geographic:
+        labels, classes = _cluster_labels(config, index)
+    elif config.arm == "supervised":
+        labels, classes = index.labels, len(index.categories)
+    if labels is not None:
+        rows = _labelled_rows(config, rows, labels)
+    if config.temporal:
+        _check_temporal(config, index, rows)
+    if config.contrastive and config.batch // config.model.bn_groups < 2:
+        raise UsageError(
+            f"model.bn_groups: {config.model.bn_groups} groups of a batch of {config.batch} have one image "
+            f"each, and batch normalisation needs two; use at most {config.batch // 2}"
+        )
+    return TrainData(
+        index=index,
+        rows=rows,
+        labels=labels,
+        classes=classes,
+        bands=index.table["bands"][int(rows[0])].as_py(),
+        dtype=index.table["dtype"][int(rows[0])].as_py(),
+    )
+
+
+def resolve(config: TrainConfig, data: TrainData) -> TrainConfig:
+    """The settings with everything automatic decided: device, queue, mean and standard deviation.
+
+    Raises UsageError for a device that is not there, and for a mean or deviation that does not fit the bands.
+    """
+    model, color = config.model, config.color
+    if config.contrastive and model.queue is None:
+        model = model.model_copy(update={"queue": automatic_queue(images=len(data.rows), batch=config.batch)})
+    for name in ("mean", "std"):
+        given = getattr(color, name)
+        if given is not None and len(given) != data.bands:
+            raise UsageError(f"color.{name}: {len(given)} values for images of {data.bands} bands; give one a band")
+    if color.std is not None and min(color.std) <= 0:
+        raise UsageError(f"color.std: must be above 0, not {min(color.std)}")
+    if color.mean is None or color.std is None:
+        mean, std = (
+            (IMAGENET_MEAN, IMAGENET_STD) if (data.bands, data.dtype) == (3, "uint8") else measure_bands(config, data)
+        )
+        color = color.model_copy(update={"mean": color.mean or mean, "std": color.std or std})
+    device = str(resolve_device(config.device))
+    return config.model_copy(update={"model": model, "color": color, "device": device})
+
+
+def automatic_queue(*, images: int, batch: int) -> int:
+    """Keys kept as negatives: at most 65,536 and half of the images, in whole batches, at least one.
+
+    A longer queue would hold other keys of the query's own image on every step.
+    """
+    return max(min(LARGEST_QUEUE, images // 2) // batch, 1) * batch
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called auto, cpu, cuda or cuda:N. Raises UsageError if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in {"cpu", "cuda"}:
+        raise UsageError(f"device: unknown device {name}; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device: {name} is not there ({torch.cuda.device_count()} CUDA devices found); use cpu")
+    return device
+
+
+def measure_bands(config: TrainConfig, data: TrainData) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each band, of values scaled to 0..1, over a sample of the data."""
+    spread = np.linspace(0, len(data.rows) - 1, min(MEASURED_IMAGES, len(data.rows))).round().astype(np.int64)
+    loader = Loader(
+        data.index,
+        rows=data.rows[spread],
+        batch=min(64, len(spread)),
+        views=1,
+        temporal=False,
+        crop=config.crop,
+        color=None,
+        seed=config.seed,
+        train=False,
+        loader=config.loader,
+    )
+    top = 255 if data.dtype == "uint8" else 65_535
+    count, total, squares = 0, torch.zeros(data.bands).double(), torch.zeros(data.bands).double()
+    for batch in loader:
+        values = batch.images[0].double() / top
+        count += values.numel() // data.bands
+        total += values.sum((0, 2, 3))
+        squares += values.square().sum((0, 2, 3))
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    std[std < 1e-6] = 1  # a band that is constant, which no division should blow up
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _split_rows(config: TrainConfig, index: Index) -> np.ndarray:
+    splits = sorted({str(split) for split in index.table["split"].unique().to_pylist() if split is not None})
+    split = config.loader.split or ("train" if "train" in splits else None)
+    if split is not None and split not in splits:
+        raise UsageError(f"loader.split: no split {split} in {config.data}; it has {', '.join(splits) or 'none'}")
+    rows: np.ndarray = index.rows(split=split)
+    if not len(rows):
+        raise UsageError(f"{config.data}: the index has no images")
+    return rows
+
+
+def _cluster_labels(config: TrainConfig, index: Index) -> tuple[np.ndarray, int]:
+    path = config.loader.clusters or default_path(config.data)
+    if not path.exists():
+        raise UsageError(
+            f"{path}: no clusters, which the arm {config.arm} needs; make them: geossl data cluster {config.data}"
+        )
+    clusters = Clusters.read(path)
+    return clusters.labels(index), clusters.k
+
+
+def _labelled_rows(config: TrainConfig, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    labelled = rows[labels[rows] >= 0]
+    if not len(labelled):
+        what = "a category" if config.arm == "supervised" else "coordinates"
+        raise UsageError(f"{config.data}: no image has {what}, which the arm {config.arm} needs")
+    return rows if config.contrastive else labelled
+
+
+def _check_temporal(config: TrainConfig, index: Index, rows: np.ndarray) -> None:
+    fall_back = f"--arm {'geo' if config.geographic else 'moco'}"
+    if index.table["location_id"].take(rows).null_count == len(rows):
+        raise UsageError(
+            f"{config.data}: the arm {config.arm} needs location_id, which no image has; use {fall_back} instead"
+        )
+    if np.bincount(index.places[rows]).max() < 2:
+        raise UsageError(
+            f"{config.data}: the arm {config.arm} needs places with two images or more, and there are none; "
+            f"use {fall_back} instead"
+        )

@@ -1,0 +1,269 @@
+"""The training loop: one for all arms, on the CPU or one GPU."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from rich.console import Console
+
+from geossl.augment import augment
+from geossl.config import TrainConfig, dump_yaml
+from geossl.data.loader import Batch, Loader
+from geossl.errors import GeosslError, UsageError
+from geossl.models.seeds import generator
+from geossl.train import checkpoint
+from geossl.train.checkpoint import TrainState
+from geossl.train.data import TrainData, read_data, resolve
+from geossl.train.files import replacing
+from geossl.train.learner import Learner
+from geossl.train.log import RunLog, Stopwatch, read_metrics
+from geossl.train.signals import StopRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+CONFIG = "config.yaml"
+"""Name of the settings file in a run folder."""
+FAILURES = "failures.jsonl"
+"""Name of the list of unreadable images in a run folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a call of `train` did."""
+
+    run: Path
+    """The run folder."""
+    steps: int
+    """Steps completed, those before a resume included."""
+    epochs: int
+    """Epochs completed, those before a resume included."""
+    finished: bool
+    """Whether all epochs are done; false after SIGTERM."""
+    metrics: dict[str, Any]
+    """The last row of metrics.jsonl."""
+    secs: float
+    """Duration of this call."""
+
+
+def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console: Console | None = None) -> TrainResult:
+    """Train an encoder, and leave its checkpoint, settings and metrics in the folder `config.out`.
+
+    The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/last.pt (see
+    `geossl.train.checkpoint`), metrics.jsonl and tensorboard/ (see `geossl.train.log`), and failures.jsonl if
+    images could not be read. The checkpoint is written after every epoch and every `save_steps` steps.
+
+    Args:
+        config: the settings.
+        resume: `auto` goes on where the folder's checkpoint ends, with weights that on the CPU are bit for
+            bit those of an uninterrupted run, or starts if there is no checkpoint. None starts a new run.
+        console: where progress is shown; by default standard output.
+
+    Raises:
+        UsageError: the settings, the data and the run folder do not go together; nothing has been written.
+        GeosslError: the loss is no longer finite; the last checkpoint is kept as it was.
+        KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM the
+            same is done, and the call returns.
+
+    """
+    started = time.perf_counter()
+    console = console or Console()
+    run = config.out
+    saved = _find_checkpoint(run, resume=resume)
+    if saved is not None:
+        config = checkpoint.with_resolved(config, saved)
+    data = read_data(config)
+    config = resolve(config, data)
+    if saved is not None:
+        checkpoint.check_same(config, data, saved, run=run)
+        if saved["epoch"] == config.epochs:
+            console.print(f"{run}: already finished", highlight=False)
+            return TrainResult(
+                run=run,
+                steps=saved["geossl"]["step"],
+                epochs=config.epochs,
+                finished=True,
+                metrics=(read_metrics(run) or [{}])[-1],
+                secs=time.perf_counter() - started,
+            )
+    state = _start(config, data)
+    if saved is not None:
+        checkpoint.restore(saved, state)
+        console.print(f"{run}: going on after step {state.step}", highlight=False)
+    try:
+        with replacing(run / CONFIG) as file:
+            file.write(dump_yaml(config).encode())
+    except OSError as e:
+        raise UsageError(f"{run}: cannot be written ({e.strerror}); use another --out") from e
+    metrics = _fit(state, console=console)
+    return TrainResult(
+        run=run,
+        steps=state.step,
+        epochs=state.epoch,
+        finished=state.epoch == config.epochs,
+        metrics=metrics,
+        secs=time.perf_counter() - started,
+    )
+
+
+def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
+    """Learning rate of an epoch, from 0: half a cosine from `lr` towards 0, a step an epoch, no warm-up."""
+    return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+
+
+def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
+    """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
+    config, loader, learner, optimizer = state.config, state.loader, state.learner, state.optimizer
+    run, device = config.out, torch.device(config.device)
+    mean, std = (torch.tensor(values, device=device) for values in (config.color.mean, config.color.std))
+    labels = None if state.data.labels is None else torch.from_numpy(state.data.labels)
+    log = RunLog(run, console=console, epochs=config.epochs, steps_an_epoch=len(loader), done=state.step)
+    with log, StopRequest() as stop, _backends(device), _failures_written(run, loader):
+        while state.epoch < config.epochs:
+            if loader.epoch != state.epoch:
+                loader.set_epoch(state.epoch)
+            lr = cosine_lr(config.optim.lr, epoch=state.epoch, epochs=config.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            watch = Stopwatch()
+            for batch in watch.watch(loader):
+                views, rows = _prepare(batch, config=config, device=device, mean=mean, std=std)
+                targets = None if labels is None else labels[rows].to(device, non_blocking=True)
+                shuffle = _shuffle(state, images=len(rows), device=device)
+                result = learner.step(views, labels=targets, shuffle=shuffle)
+                optimizer.zero_grad()
+                result.loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                state.step += 1
+                figures = _read(result.figures)
+                if not math.isfinite(figures["loss"]):
+                    where = f"at step {state.step} of epoch {state.epoch + 1}"
+                    raise GeosslError(f"{run}: the loss is {figures['loss']} {where}; try a smaller optim.lr")
+                watch.count(len(rows))
+                log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
+                if stop.signal is not None:
+                    break
+                if config.save_steps and state.step % config.save_steps == 0 and not state.epoch_done:
+                    checkpoint.save(state)
+            if state.epoch_done:
+                state.epoch += 1
+            checkpoint.save(state)
+            if stop.signal is not None:
+                hint = "stopped and saved; go on with --resume auto"
+                console.print(f"{run}: step {state.step}: {hint}", highlight=False)
+                if stop.signal == signal.SIGINT:
+                    raise KeyboardInterrupt
+                break
+    return log.last
+
+
+def _find_checkpoint(run: Path, *, resume: Literal["auto"] | None) -> dict[str, Any] | None:
+    """The checkpoint to go on from, None to start. Raises UsageError if the folder is not free for it."""
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return None
+    if resume is None:
+        raise UsageError(f"{run}: exists already; go on with --resume auto, or use another --out")
+    saved = checkpoint.read(run)
+    if saved is None and not (run / CONFIG).is_file():
+        raise UsageError(f"{run}: not a folder of a run; use another --out")
+    return saved
+
+
+def _start(config: TrainConfig, data: TrainData) -> TrainState:
+    device = torch.device(config.device)
+    loader = Loader(
+        data.index,
+        rows=data.rows,
+        batch=config.batch,
+        views=2 if config.contrastive else 1,
+        temporal=config.temporal,
+        crop=config.crop,
+        color=config.color,
+        seed=config.seed,
+        train=True,
+        loader=config.loader,
+        pin=device.type == "cuda",
+    )
+    learner = Learner(config, bands=data.bands, classes=data.classes).to(device)
+    optimizer = torch.optim.SGD(
+        learner.parameters(),
+        lr=config.optim.lr,
+        momentum=config.optim.momentum,
+        weight_decay=config.optim.weight_decay,
+    )
+    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader)
+
+
+def _prepare(
+    batch: Batch, *, config: TrainConfig, device: torch.device, mean: Tensor, std: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
+
+    A batch that unreadable images were left out of is shortened to whole groups of batch normalisation.
+    """
+    count = len(batch.rows[0])
+    if config.contrastive:
+        count -= count % config.model.bn_groups
+    images = batch.images[:, :count].to(device, non_blocking=True)
+    color = batch.color[:, :count]
+    views = augment(images.flatten(0, 1), color.flatten(0, 1), mean=mean, std=std)
+    return views.view(*images.shape[:2], *views.shape[1:]), batch.rows[0, :count]
+
+
+def _shuffle(state: TrainState, *, images: int, device: torch.device) -> Tensor | None:
+    """The order in which this step's keys are encoded, from the seed and the step alone."""
+    if not state.config.contrastive or state.config.model.bn_groups == 1:
+        return None
+    order = torch.randperm(images, generator=generator(state.config.seed, "shuffle", state.step))
+    return order.to(device, non_blocking=True)
+
+
+def _read(figures: dict[str, Tensor]) -> dict[str, float]:
+    """The figures as numbers, waiting for the device once."""
+    return dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))
+
+
+@contextmanager
+def _failures_written(run: Path, loader: Loader) -> Iterator[None]:
+    """After the block, however it ends, add the images that could not be read to the run's list of them."""
+    try:
+        yield
+    finally:
+        path = run / FAILURES
+        failures = dict(loader.failures())
+        if failures:
+            if path.exists():
+                earlier = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+                failures = {row["path"]: row["reason"] for row in earlier} | failures
+            with replacing(path) as file:
+                for name, reason in failures.items():
+                    file.write(json.dumps({"path": name, "reason": reason}).encode() + b"\n")
+
+
+@contextmanager
+def _backends(device: torch.device) -> Iterator[None]:
+    """Switch torch to reproducible kernels alone on the CPU, to the fastest convolutions on a GPU."""
+    switches: Any = torch.utils.deterministic
+    deterministic, fill = torch.are_deterministic_algorithms_enabled(), switches.fill_uninitialized_memory
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        if device.type == "cpu":
+            torch.use_deterministic_algorithms(mode=True)
+            switches.fill_uninitialized_memory = False  # it costs time, and nothing here reads such memory
+        else:
+            torch.backends.cudnn.benchmark = True
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        switches.fill_uninitialized_memory = fill
+        torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,131 @@
+"""What one step of an arm computes: the model, the head on top, and the loss with its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import nn
+
+from geossl.models.backbone import build_backbone, features, num_features
+from geossl.models.heads import GeoHead
+from geossl.models.moco import MoCo, build_encoder
+from geossl.models.seeds import seeded
+from geossl.train import losses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from geossl.config import TrainConfig
+
+
+class StepResult(NamedTuple):
+    """A step's loss, with its graph, and the figures to log, without."""
+
+    loss: Tensor
+    figures: dict[str, Tensor]
+
+
+class Learner:
+    """The model of an arm (`encoder_q` inside it is what is kept), its geo head, and its loss.
+
+    moco, tp, geo, geo_tp: MoCo; geo adds the cluster cross-entropy on the query. geoloc: an encoder with
+    MoCo's projection, and the geo head alone. supervised: an encoder with a linear layer for the categories.
+    """
+
+    def __init__(self, config: TrainConfig, *, bands: int, classes: int) -> None:
+        """Build for images of `bands` bands and `classes` clusters or categories (0 where neither is used).
+
+        `config.model.queue` must be resolved.
+        """
+        self._config = config
+        model = config.model
+        if config.contrastive:
+            if model.queue is None:
+                raise ValueError("model.queue must be resolved")
+            self.model: nn.Module = MoCo(
+                backbone=model.backbone,
+                bands=bands,
+                dim=model.dim,
+                queue=model.queue,
+                momentum=model.momentum,
+                temperature=model.temperature,
+                bn_groups=model.bn_groups,
+                seed=config.seed,
+            )
+        elif config.geographic:
+            encoder = build_encoder(model.backbone, bands=bands, dim=model.dim, seed=config.seed)
+            self.model = nn.ModuleDict({"encoder_q": encoder})
+        else:
+            encoder = build_backbone(model.backbone, bands=bands, seed=config.seed)
+            with seeded(config.seed, "classifier"):
+                encoder.fc = nn.Linear(num_features(encoder), classes)
+            self.model = nn.ModuleDict({"encoder_q": encoder})
+        self.head: GeoHead | None = None
+        if config.geographic:
+            wide = config.geo.feature == "backbone"
+            width = num_features(self.model.get_submodule("encoder_q")) if wide else model.dim
+            with seeded(config.seed, "geo head"):
+                self.head = GeoHead(features=width, classes=classes)
+
+    def to(self, device: torch.device) -> Learner:
+        """Move everything to the device, in channels_last memory."""
+        self.model.to(device).to(memory_format=torch.channels_last)
+        if self.head is not None:
+            self.head.to(device)
+        return self
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer trains; the key encoder is not among it."""
+        modules = [self.model] if self.head is None else [self.model, self.head]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+    def step(self, views: Tensor, *, labels: Tensor | None, shuffle: Tensor | None) -> StepResult:
+        """The loss of a batch.
+
+        Args:
+            views: float32 [V, B, C, H, W], normalised; query and key for the contrastive arms, one view for
+                the others.
+            labels: int64 [B], cluster or category of the query, -1 unknown; None where the arm has none.
+            shuffle: int64 [B], the order in which the keys are encoded; see `MoCo.forward`.
+
+        """
+        if self._config.contrastive:
+            return self._contrast(views, labels, shuffle)
+        if labels is None:
+            raise ValueError(f"the arm {self._config.arm} needs labels")
+        return self._classify(views[0], labels)
+
+    def _contrast(self, views: Tensor, labels: Tensor | None, shuffle: Tensor | None) -> StepResult:
+        query, key = views
+        out = self.model(query, key, shuffle=shuffle)
+        loss = infonce = losses.info_nce(out.logits)
+        figures = {"infonce": infonce, "pretext_acc": losses.pretext_top1(out.logits)}
+        if self.head is not None and labels is not None:
+            geo = self._geo(out.feature, out.projection, labels, figures)
+            loss = self._config.geo.infonce_weight * infonce + self._config.geo.weight * geo
+        return _result(loss, figures, out.projection)
+
+    def _classify(self, images: Tensor, labels: Tensor) -> StepResult:
+        encoder = self.model.get_submodule("encoder_q")
+        feature = features(encoder, images)
+        output: Tensor = encoder.get_submodule("fc")(feature)
+        figures: dict[str, Tensor] = {}
+        if self.head is not None:
+            loss = self._geo(feature, output, labels, figures)
+            return _result(loss, figures, output)
+        loss = losses.known_cross_entropy(output, labels)
+        figures["class_acc"] = losses.top1(output, labels)
+        return _result(loss, figures, feature)
+
+    def _geo(self, feature: Tensor, projection: Tensor, labels: Tensor, figures: dict[str, Tensor]) -> Tensor:
+        assert self.head is not None  # noqa: S101 - for the type checker; callers have looked
+        logits = self.head(feature if self._config.geo.feature == "backbone" else projection)
+        loss = losses.known_cross_entropy(logits, labels)
+        figures |= {"geo": loss, "geo_acc": losses.top1(logits, labels)}
+        return loss
+
+
+def _result(loss: Tensor, figures: dict[str, Tensor], watched: Tensor) -> StepResult:
+    figures = {"loss": loss, **figures, "feature_std": losses.feature_std(watched)}
+    return StepResult(loss, {name: value.detach() for name, value in figures.items()})

@@ -1,0 +1,176 @@
+"""What a run tells: metrics.jsonl, TensorBoard, and a progress bar on a terminal or plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from torch.utils.tensorboard import SummaryWriter
+
+from geossl.train.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from rich.console import Console
+
+METRICS = "metrics.jsonl"
+"""Name of the metrics file in a run folder."""
+TENSORBOARD = "tensorboard"
+"""Name of the folder of TensorBoard's files in a run folder."""
+ROWS_AN_EPOCH = 100
+"""About how many rows of metrics an epoch leaves; one a step if it has fewer steps than twice that."""
+LINE_SECS = 10.0
+"""Least time between plain lines."""
+
+T = TypeVar("T")
+
+
+class Stopwatch:
+    """How fast images pass, and how long they are waited for, since the last reading."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._waited = 0.0
+        self._images = 0
+
+    def watch(self, batches: Iterable[T]) -> Iterator[T]:
+        """Pass the batches on, timing the wait for each."""
+        iterator = iter(batches)
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - start
+            yield batch
+
+    def count(self, images: int) -> None:
+        """Add a step of so many images."""
+        self._images += images
+
+    def read(self) -> dict[str, float]:
+        """Images a second (queries, not views) and the share of the time spent waiting for the loader."""
+        now = time.perf_counter()
+        elapsed = max(now - self._start, 1e-9)
+        reading = {
+            "images_per_sec": round(self._images / elapsed, 2),
+            "loader_wait": round(min(self._waited / elapsed, 1.0), 4),
+        }
+        self._start, self._waited, self._images = now, 0.0, 0
+        return reading
+
+
+class RunLog:
+    """Writes the metrics of a run, and shows them.
+
+    A row of metrics.jsonl has: step (completed steps), epoch (from 1), lr, loss and its parts, accuracies,
+    feature_std (see `geossl.train.losses`), images_per_sec, loader_wait (share of the time), and time (Unix
+    seconds). Loss and accuracies are that step's own, not averages. TensorBoard gets the same figures.
+    """
+
+    def __init__(self, run: Path, *, console: Console, epochs: int, steps_an_epoch: int, done: int) -> None:
+        """Go on after `done` steps: later rows, which a killed run may have left, are dropped."""
+        self.last: dict[str, Any] = _keep_rows(run / METRICS, up_to=done)
+        """The latest row of metrics; empty before the first."""
+        self._console = console
+        self._epochs = epochs
+        self._steps_an_epoch = steps_an_epoch
+        self._every = max(steps_an_epoch // ROWS_AN_EPOCH, 1)
+        self._done = done
+        self._start = self._last_line = time.perf_counter()
+        self._file = (run / METRICS).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        total = epochs * steps_an_epoch
+        self._task = self._progress.add_task("training", total=total, completed=done, figures="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+        self._file.close()
+        self._board.close()
+
+    def step(self, step: int, *, epoch: int, lr: float, figures: dict[str, float], watch: Stopwatch) -> None:
+        """Note a completed step; `epoch` counts from 0."""
+        self._progress.update(self._task, completed=step)
+        if step % self._every and step % self._steps_an_epoch:
+            return
+        row = {
+            "step": step,
+            "epoch": epoch + 1,
+            "lr": lr,
+            **figures,
+            **watch.read(),
+            "time": round(time.time(), 3),
+        }
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in row.items():
+            if name not in {"step", "epoch", "time"}:
+                self._board.add_scalar(name, value, step)
+        self.last = row
+        self._show(row)
+
+    def _show(self, row: dict[str, Any]) -> None:
+        title = f"epoch {row['epoch']}/{self._epochs}"
+        text = _describe(row) + f"  left {self._time_left(row['step'])}"
+        self._progress.update(self._task, description=title, figures=text)
+        now = time.perf_counter()
+        last_step = row["step"] == self._epochs * self._steps_an_epoch
+        if not self._console.is_terminal and (last_step or now - self._last_line >= LINE_SECS):
+            self._console.print(f"{title}  step {row['step']}  {text}", highlight=False, soft_wrap=True)
+            self._last_line = now
+
+    def _time_left(self, step: int) -> str:
+        secs_a_step = (time.perf_counter() - self._start) / max(step - self._done, 1)
+        return str(timedelta(seconds=round(secs_a_step * (self._epochs * self._steps_an_epoch - step))))
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl, in order; a last line that was cut short is left out."""
+    try:
+        lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _keep_rows(path: Path, *, up_to: int) -> dict[str, Any]:
+    rows = [row for row in read_metrics(path.parent) if row["step"] <= up_to]
+    with replacing(path) as file:
+        file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+    return rows[-1] if rows else {}
+
+
+def _describe(row: dict[str, Any]) -> str:
+    accuracies = [f"{k.removesuffix('_acc')} acc {row[k]:.1%}" for k in row if k.endswith("_acc")]
+    return "  ".join(
+        [
+            f"loss {row['loss']:.4f}",
+            *accuracies,
+            f"{row['images_per_sec']:.0f} img/s",
+            f"waiting {row['loader_wait']:.0%}",
+        ]
+    )

@@ -1,0 +1,236 @@
+//! Size, bands and sample type of an image from its header, without decoding.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use tiff::decoder::Decoder;
+use tiff::tags::Tag;
+use tiff::{TiffError, TiffFormatError};
+
+/// Bytes of one read; the header of most images lies within the first.
+const BUFFER_BYTES: usize = 4096;
+/// Segments looked at for a JPEG's size; thumbnails and profiles take a few hundred at most.
+const MAX_SEGMENTS: usize = 4096;
+
+/// What the header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Pixels.
+    pub width: i32,
+    /// Pixels.
+    pub height: i32,
+    /// Bands as they are read: a JPEG or PNG gives three (gray is repeated, alpha dropped), a TIFF what it has.
+    pub bands: i16,
+    /// Bits of a sample: 8 or 16, unsigned.
+    pub bits: u8,
+}
+
+/// Reads the header of the image at `path`. At most some kilobytes are read, wherever they lie in the file.
+/// The error says why the image cannot be used, as "what: why" or "what".
+pub fn read(path: &Path) -> Result<Header, String> {
+    let broken = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => "the header is cut short".to_owned(),
+        _ => format!("cannot be read: {e}"),
+    };
+    let file = File::open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        _ => format!("cannot be opened: {e}"),
+    })?;
+    let mut reader = BufReader::with_capacity(BUFFER_BYTES, file);
+    let mut magic = [0; 4];
+    match reader.read(&mut magic).map_err(broken)? {
+        0 => return Err("the file is empty".into()),
+        4 => {}
+        _ => return Err("the header is cut short".into()),
+    }
+    let (width, height, bands, bits) = match magic {
+        [0xFF, 0xD8, ..] => {
+            reader.seek_relative(-2).map_err(broken)?;
+            jpeg(&mut reader).map_err(|e| e.explain(broken))?
+        }
+        [0x89, b'P', b'N', b'G'] => png(&mut reader).map_err(|e| e.explain(broken))?,
+        [b'I', b'I', 42 | 43, 0] | [b'M', b'M', 0, 42 | 43] => {
+            reader.seek(SeekFrom::Start(0)).map_err(broken)?;
+            tiff(reader)?
+        }
+        _ => return Err("not a JPEG, PNG or TIFF".into()),
+    };
+    match (i32::try_from(width), i32::try_from(height), i16::try_from(bands)) {
+        (Ok(width @ 1..), Ok(height @ 1..), Ok(bands @ 1..)) => Ok(Header { width, height, bands, bits }),
+        _ => Err(format!("impossible size: {width} x {height} x {bands}")),
+    }
+}
+
+type Fields = (u32, u32, u16, u8);
+
+/// Why a header is not taken: the system's error, or a reason of ours.
+enum Fault {
+    Io(std::io::Error),
+    Reason(String),
+}
+
+impl Fault {
+    fn explain(self, io: impl FnOnce(std::io::Error) -> String) -> String {
+        match self {
+            Self::Io(error) => io(error),
+            Self::Reason(reason) => reason,
+        }
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(reason: &str) -> Self {
+        Self::Reason(reason.to_owned())
+    }
+}
+
+/// From behind the start-of-image marker to the frame header.
+fn jpeg(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
+    for _ in 0..MAX_SEGMENTS {
+        if byte(reader)? != 0xFF {
+            return Err("a broken JPEG: no marker where one should be".into());
+        }
+        let mut marker = byte(reader)?;
+        while marker == 0xFF {
+            marker = byte(reader)?;
+        }
+        match marker {
+            // Markers without a segment.
+            0x01 | 0xD0..=0xD7 => continue,
+            0xD8..=0xDA => return Err("a broken JPEG: no frame header".into()),
+            _ => {}
+        }
+        let length = i64::from(u16::from_be_bytes([byte(reader)?, byte(reader)?]));
+        match marker {
+            // Baseline, extended, progressive, lossless; the same with arithmetic coding.
+            0xC0..=0xC3 | 0xC9..=0xCB => {
+                let mut frame = [0; 6];
+                reader.read_exact(&mut frame)?;
+                let [bits, h1, h2, w1, w2, components] = frame;
+                if bits != 8 {
+                    return Err(Fault::Reason(format!("a JPEG of {bits} bits a sample: only 8 are read")));
+                }
+                if !matches!(components, 1 | 3 | 4) {
+                    return Err(Fault::Reason(format!("a JPEG of {components} components: 1, 3 and 4 are read")));
+                }
+                return Ok((u16::from_be_bytes([w1, w2]).into(), u16::from_be_bytes([h1, h2]).into(), 3, 8));
+            }
+            0xC5..=0xC7 | 0xCD..=0xCF => return Err("a hierarchical JPEG, which is not read".into()),
+            _ if length < 2 => return Err("a broken JPEG: a segment without a length".into()),
+            // Within the buffer this costs nothing; past the end of the file the next read says so.
+            _ => reader.seek_relative(length - 2)?,
+        }
+    }
+    Err("a broken JPEG: no frame header".into())
+}
+
+/// From behind the first four bytes of the signature to the end of IHDR.
+fn png(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
+    let mut head = [0; 22];
+    reader.read_exact(&mut head)?;
+    if head[..4] != *b"\r\n\x1a\n" || head[8..12] != *b"IHDR" {
+        return Err("a broken PNG: no IHDR".into());
+    }
+    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let bits = match head[20] {
+        1 | 2 | 4 | 8 => 8,
+        16 => 16,
+        bits => return Err(Fault::Reason(format!("a broken PNG: {bits} bits a sample"))),
+    };
+    Ok((number(12), number(16), 3, bits))
+}
+
+fn byte(reader: &mut BufReader<File>) -> Result<u8, Fault> {
+    let mut one = [0];
+    reader.read_exact(&mut one)?;
+    Ok(one[0])
+}
+
+/// The first image of a TIFF or `BigTIFF`, by the reader that will decode it.
+fn tiff(reader: BufReader<File>) -> Result<Fields, String> {
+    let broken = |e: TiffError| match e {
+        TiffError::FormatError(TiffFormatError::StripTileTagConflict) => {
+            "a TIFF without strips or tiles (StripOffsets or TileOffsets is missing)".to_owned()
+        }
+        TiffError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => "the header is cut short".to_owned(),
+        e => format!("a TIFF that cannot be read: {e}"),
+    };
+    let mut decoder = Decoder::new(reader).map_err(broken)?;
+    let (width, height) = decoder.dimensions().map_err(broken)?;
+    let bands = decoder.find_tag_unsigned::<u16>(Tag::SamplesPerPixel).map_err(broken)?.unwrap_or(1);
+    let bits: Vec<u16> = decoder.find_tag_unsigned_vec(Tag::BitsPerSample).map_err(broken)?.unwrap_or_else(|| vec![1]);
+    let format: Vec<u16> = decoder.find_tag_unsigned_vec(Tag::SampleFormat).map_err(broken)?.unwrap_or_else(|| vec![1]);
+    let depth = bits.first().copied().unwrap_or_default();
+    if !matches!(depth, 8 | 16) || bits.iter().any(|&b| b != depth) || format.iter().any(|&f| f != 1) {
+        let kind = match format.first() {
+            Some(1) => "uint",
+            Some(2) => "int",
+            Some(3) => "float",
+            _ => "unknown",
+        };
+        return Err(format!("TIFF samples of a type that is not read: {kind}{depth}, where uint8 and uint16 are"));
+    }
+    Ok((width, height, bands, depth as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Header, read};
+
+    /// A frame header after `padding` bytes of application segments.
+    fn jpeg(padding: usize) -> Vec<u8> {
+        let mut bytes = vec![0xFF, 0xD8];
+        for start in (0..padding).step_by(60_000) {
+            let n = (padding - start).min(60_000);
+            bytes.extend([0xFF, 0xFF, 0xE2]);
+            bytes.extend(((n + 2) as u16).to_be_bytes());
+            bytes.extend(std::iter::repeat_n(0xFF, n));
+        }
+        bytes.extend([0xFF, 0xC2, 0, 17, 8, 0x01, 0x02, 0x03, 0x04, 3, 0, 0, 0]);
+        bytes
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<Header, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        read(file.path())
+    }
+
+    #[test]
+    fn jpeg_headers() {
+        let want = Header { width: 0x304, height: 0x102, bands: 3, bits: 8 };
+        for padding in [0, 100, 5000, 1_000_000] {
+            assert_eq!(read_bytes(&jpeg(padding)), Ok(want), "{padding}");
+        }
+        let whole = jpeg(100);
+        for n in 0..whole.len() - 3 {
+            let error = read_bytes(&whole[..n]).unwrap_err();
+            assert!(error == "the file is empty" || error == "the header is cut short", "{n}: {error}");
+        }
+    }
+
+    #[test]
+    fn png_headers() {
+        let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\x02\0\x10\x06\0\0\0\0\0\0\0".to_vec();
+        assert_eq!(read_bytes(&bytes), Ok(Header { width: 256, height: 512, bands: 3, bits: 16 }));
+        bytes[16] = 0x80;
+        assert!(read_bytes(&bytes).unwrap_err().starts_with("impossible size: "));
+    }
+
+    #[test]
+    fn other_files() {
+        assert_eq!(read(Path::new("/nowhere/x.jpg")), Err("no such file".into()));
+        assert_eq!(read_bytes(b"GIF89a.."), Err("not a JPEG, PNG or TIFF".into()));
+        // No tags at all.
+        assert!(read_bytes(b"II\x2A\0\x08\0\0\0\0\0\0\0\0\0").is_err());
+    }
+}

@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from geossl.errors import UsageError
+from geossl.models.backbone import (
+    CHECKPOINT,
+    IMAGENET_MEAN,
+    build_backbone,
+    features,
+    load_backbone,
+    num_features,
+    random_backbone,
+)
+from geossl.models.moco import build_encoder
+
+
+def moco_form(bands=3, name="resnet18"):
+    """A checkpoint as the authors' code writes it."""
+    encoder = build_encoder(name, bands=bands, dim=16, seed=3)
+    state = {f"module.encoder_{which}.{k}": v for which in "qk" for k, v in encoder.state_dict().items()}
+    state |= {"module.queue": torch.zeros(16, 8), "module.queue_ptr": torch.zeros(1, dtype=torch.int64)}
+    return {"epoch": 7, "arch": name, "state_dict": state, "optimizer": {}}
+
+
+def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    one, two, other = (build_backbone("resnet18", bands=3, seed=s).state_dict() for s in (1, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert not torch.equal(one["conv1.weight"], other["conv1.weight"])
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4, 13])
+def test_any_number_of_bands(bands):
+    model = build_backbone("resnet18", bands=bands, seed=0)
+    assert model(torch.zeros(2, bands, 32, 32)).shape == (2, num_features(model)) == (2, 512)
+
+
+def test_features_are_those_of_torchvisions_forward():
+    reference = resnet18(weights=None).eval()
+    images = torch.rand(2, 3, 48, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(reference.fc(features(reference, images)), reference(images))
+
+
+def test_unknown_architecture():
+    with pytest.raises(UsageError, match="resnet19; known: resnet18"):
+        build_backbone("resnet19", bands=3, seed=0)
+
+
+def test_load_a_checkpoint_in_the_authors_form(tmp_path):
+    torch.save(moco_form(), tmp_path / "model.pth.tar")
+    loaded = load_backbone(tmp_path / "model.pth.tar")
+    want = build_backbone("resnet18", bands=3, seed=3)
+    assert all(torch.equal(v, want.state_dict()[k]) for k, v in loaded.module.state_dict().items())
+    assert not loaded.module.training
+    assert not any(p.requires_grad for p in loaded.module.parameters())
+    assert (loaded.name, loaded.bands, loaded.size, loaded.mean) == ("resnet18", 3, 224, IMAGENET_MEAN)
+    assert loaded.num_features == 512
+
+
+def test_load_a_run_folder_with_its_normalisation(tmp_path):
+    own = {"mean": [0.1] * 4, "std": [0.2] * 4, "config": {"crop": {"size": 64}}}
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(moco_form(bands=4) | {"geossl": own}, tmp_path / CHECKPOINT)
+    loaded = load_backbone(tmp_path)
+    assert (loaded.bands, loaded.size, loaded.mean, loaded.std) == (4, 64, (0.1,) * 4, (0.2,) * 4)
+    assert loaded.settings == {"crop": {"size": 64}}
+
+
+def test_random_backbone_differs_in_its_weights_alone(tmp_path):
+    torch.save(moco_form(), tmp_path / "a.pt")
+    loaded = load_backbone(tmp_path / "a.pt")
+    random = random_backbone(loaded, seed=1)
+    assert not torch.equal(random.module.conv1.weight, loaded.module.conv1.weight)
+    assert not random.module.training
+    assert (random.name, random.mean, random.size) == (loaded.name, loaded.mean, loaded.size)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: None, "no such run or checkpoint"),
+        (lambda p: p.mkdir(), "no checkpoint yet"),
+        (lambda p: p.write_bytes(b"hello"), "not a checkpoint"),
+        (lambda p: p.write_bytes(b""), "not a checkpoint"),
+        (lambda p: torch.save({"a": 1}, p), "it has no state_dict"),
+        (lambda p: torch.save(["a"], p), "it has no state_dict"),
+        (lambda p: torch.save(moco_form() | {"state_dict": {}}, p), "not a MoCo checkpoint"),
+        (lambda p: torch.save(moco_form() | {"arch": "vit_b_16"}, p), "not a MoCo checkpoint"),
+        (lambda p: torch.save(moco_form() | {"arch": "resnet34"}, p), "do not fit a resnet34"),
+        (lambda p: torch.save(moco_form(bands=4), p), "no normalisation"),
+        (lambda p: torch.save(moco_form() | {"geossl": Exception}, p), "not a checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_gives_one_line(tmp_path, make, message):
+    path = tmp_path / "run"
+    make(path)
+    with pytest.raises(UsageError, match=message) as e:
+        load_backbone(path)
+    assert "\n" not in str(e.value)
+    assert str(path) in str(e.value)
+
+
+def test_a_truncated_checkpoint_gives_one_line(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save(moco_form(), path)
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(UsageError, match="damaged"):
+        load_backbone(path)
