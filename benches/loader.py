@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torchvision
-from geossl.data.index import Index, build_index
 from PIL import Image
 from PIL import __version__ as pillow_version
 from rich.console import Console
@@ -39,6 +38,7 @@ from torchvision.transforms import v2
 
 import geossl
 from geossl.config import CropConfig, LoaderConfig
+from geossl.data.index import Index, build_index
 from geossl.data.loader import Loader
 from geossl.data.synth import make_planet
 

@@ -24,9 +24,7 @@ def planet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("planet")
     index = folder / "planet.parquet"
-    assert (
-        main(["data", "synth", str(folder / "planet"), "--places", "60", "--size", "48", "--views", "4"]) == 0
-    )
+    assert main(["data", "synth", str(folder / "planet"), "--places", "60", "--size", "48", "--views", "4"]) == 0
     assert main(["data", "index", str(folder / "planet"), "-o", str(index)]) == 0
     assert main(["data", "cluster", str(index), "-k", "8"]) == 0
     return index

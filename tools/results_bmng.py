@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from geossl.data.index import Index
 
 import geossl
 from geossl.cli import main as run_cli
+from geossl.data.index import Index
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"

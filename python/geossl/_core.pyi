@@ -1,10 +1,24 @@
 """Types of the Rust extension. Checked against it by mypy.stubtest."""
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+__all__ = [
+    "__version__",
+    "kmeans",
+    "assign_clusters",
+    "haversine_km",
+    "Loader",
+    "Lease",
+    "index_scan_fmow",
+    "index_read_headers",
+    "index_fmow_names",
+    "index_parse_timestamps",
+]
 
 __version__: str
 
@@ -22,6 +36,10 @@ def assign_clusters(
     lat: NDArray[np.float64], lon: NDArray[np.float64], centroids: NDArray[np.float64], *, threads: int
 ) -> NDArray[np.int64]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
+def index_scan_fmow(root: str | PathLike[str], *, kind: str | None, threads: int) -> dict[str, Any]: ...
+def index_read_headers(root: str | PathLike[str], paths: list[str], *, threads: int) -> dict[str, Any]: ...
+def index_fmow_names(root: str | PathLike[str], paths: list[str]) -> dict[str, Any]: ...
+def index_parse_timestamps(texts: list[str]) -> NDArray[np.int64]: ...
 
 @final
 class Loader:
@@ -34,7 +52,8 @@ class Loader:
         views: int,
         temporal: bool,
         seed: int,
-        train: bool,
+        shuffle: bool,
+        cut: str,
         crop: dict[str, Any],
         color: dict[str, Any] | None,
         bands: int,
@@ -53,4 +72,5 @@ class Loader:
     def stats(self) -> dict[str, Any]: ...
 
 @final
-class Lease(Buffer): ...
+class Lease:
+    """Supports the buffer protocol, which Python 3.11 has no method for."""

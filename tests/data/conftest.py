@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from geossl.data.index import Index
 from PIL import Image
+
+from geossl.data.index import Index
 
 
 def smooth(height: int, width: int, bands: int, seed: int) -> np.ndarray:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from geossl.data.index import Index
 from sklearn.cluster import KMeans
 from sklearn.metrics.pairwise import haversine_distances
 
 from geossl import _core
 from geossl.data.clusters import Clusters, cluster_places, default_path
+from geossl.data.index import Index
 from geossl.errors import UsageError
 
 

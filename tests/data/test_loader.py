@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from geossl.data.index import Index
 from PIL import Image
 
 from geossl.config import ColorConfig, CropConfig, LoaderConfig
+from geossl.data.index import Index
 from geossl.data.loader import Batch, Loader
 from geossl.errors import UsageError
 

@@ -46,4 +46,5 @@ def train(
 
     result = run(chosen, resume=resume)
     print(f"{result.steps} steps, {result.epochs} epochs in {result.secs:.0f} s -> {chosen.out}")
-    print(f"next: geossl probe {chosen.out} --data {chosen.data}")
+    if result.finished:
+        print(f"next: geossl probe {chosen.out} --data {chosen.data}")

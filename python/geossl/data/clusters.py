@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from geossl import _core
 from geossl.errors import UsageError
+from geossl.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,12 +70,8 @@ class Clusters:
             "index_hash": self.index_hash,
         }
         table = self.places.replace_schema_metadata({"geossl.clusters": json.dumps(meta)})
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            pq.write_table(table, partial, compression="zstd")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as file:
+            pq.write_table(table, file, compression="zstd")
 
     @classmethod
     def read(cls, path: Path) -> Self:

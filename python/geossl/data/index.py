@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from geossl.data.listing import read_listing
 from geossl.data.summary import IndexReport, first_reasons, summarise
 from geossl.data.table import SCHEMA, content_hash, table_from_core
 from geossl.errors import UsageError
+from geossl.files import replacing
 
 __all__ = ["Index", "IndexReport", "build_index"]
 
@@ -61,9 +61,7 @@ class Index:
         metadata = _metadata(path, table)
         table = table.replace_schema_metadata(None)
         if not table.schema.equals(SCHEMA):
-            raise UsageError(
-                f"{path}: its columns were changed; make it again with: geossl data index SRC -o {path}"
-            )
+            raise UsageError(f"{path}: its columns were changed; make it again with: geossl data index SRC -o {path}")
         folder = path.resolve().parent / metadata["root"] if root is None else Path(root).resolve()
         _check_images(path, table, folder)
         return cls(table=table, root=folder, content_hash=content_hash(table), source=path)
@@ -85,14 +83,11 @@ class Index:
             "geossl_version": __version__,
         }
         table = self.table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            pq.write_table(table, temporary, compression="zstd")
-            temporary.replace(path)
+            with replacing(path) as file:
+                pq.write_table(table, file, compression="zstd")
         except OSError as e:
             raise UsageError(f"{path}: cannot be written: {e.strerror or e}") from e
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def rows(self, *, split: str | None = None) -> np.ndarray:
         """Row numbers of that split, or of all, int64, ascending."""
@@ -130,7 +125,8 @@ class Index:
         codes, names = _encode(self.table["category"])
         position = {name: i for i, name in enumerate(self.categories)}
         # The last entry is the one that -1 picks.
-        return np.array([position[name] for name in names] + [-1], np.int64)[codes]
+        labels: np.ndarray = np.array([*(position[name] for name in names), -1], np.int64)[codes]
+        return labels
 
 
 def build_index(
@@ -204,13 +200,13 @@ def _index_fmow(src: Path, images: str, threads: int) -> tuple[Index, IndexRepor
     found, kind = scan["found"], scan["kind"]
     others = [f"{n:,} {name}" for name, n in found.items() if n and name != kind]
     counts = [
-        (scan["no_sidecar"], "images have no JSON sidecar: kept without place on earth, date and box"),
-        (scan["size_mismatches"], "sidecars claim another size than their image has: the image's is taken"),
-        (scan["duplicate_boxes"], "boxes repeat another box of their image: left out"),
-        (scan["tiny_boxes"], "boxes have 2 pixels a side or less: left out"),
+        (scan["no_sidecar"], "images without a JSON sidecar, kept without coordinates, date and box"),
+        (scan["size_mismatches"], "sidecars that claim another size than the image's own, which is taken"),
+        (scan["duplicate_boxes"], "boxes that repeat another one of their image, left out"),
+        (scan["tiny_boxes"], "boxes of 2 pixels a side or less, left out"),
     ]
     notes = [f"left out: {', '.join(others)} images (--images takes them)"] if others else []
-    notes += [f"{count:,} {text}" for count, text in counts if count]
+    notes += [f"{text}: {count:,}" for count, text in counts if count]
     report = summarise(
         table,
         source=src,
@@ -270,7 +266,7 @@ def _check_images(path: Path, table: pa.Table, root: Path) -> None:
         what = f"missing, e.g. {missing[0]}" if root.is_dir() else "no such folder"
         raise UsageError(
             f"{path}: its images are not under {root} ({what}). "
-            "If they moved, give their new folder with --loader.root"
+            "If they moved, give their new folder with --loader.root (probe: --root)"
         )
 
 

@@ -63,9 +63,7 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
         raise UsageError(f"{src}: no column named path; its columns are: {', '.join(names) or 'none'}")
     given = [name for name in BOX if name in columns]
     if given and len(given) < len(BOX):
-        raise UsageError(
-            f"{src}: a box is box_x, box_y, box_w and box_h together; it has only {', '.join(given)}"
-        )
+        raise UsageError(f"{src}: a box is box_x, box_y, box_w and box_h together; it has only {', '.join(given)}")
 
     paths = _texts(columns["path"]).fill_null("").to_pylist()
     headers = _core.index_read_headers(root, paths, threads=threads)
@@ -153,13 +151,18 @@ def _read_columns(src: Path) -> dict[str, pa.Array]:
     if len(set(names)) < len(names):
         raise UsageError(f"{src}: two columns have the same name: {', '.join(names)}")
     if any(re.search(IMAGE_NAME, name) for name in names):
-        raise UsageError(
-            f"{src}: its first line names an image; put column names above it, such as label,path"
-        )
-    columns = dict(zip(names, (c.combine_chunks() for c in table.columns), strict=True))
+        raise UsageError(f"{src}: its first line names an image; put column names above it, such as label,path")
+    columns = dict(zip(names, (_plain(c.combine_chunks()) for c in table.columns), strict=True))
     if len(table) == 0:
         raise UsageError(f"{src}: it lists no images; its columns are: {', '.join(names)}")
     return columns
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """The column with its text as string, however the file encodes it."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.string()) if pa.types.is_large_string(column.type) else column
 
 
 def _is_positional(columns: dict[str, pa.Array]) -> bool:
@@ -241,14 +244,8 @@ def _timestamps(src: Path, rows: _Rows, column: pa.Array) -> pa.Array:
     """Instants; those without a zone are UTC."""
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(INSTANT)
-    if not (
-        pa.types.is_string(column.type)
-        or pa.types.is_large_string(column.type)
-        or pa.types.is_null(column.type)
-    ):
-        raise UsageError(
-            f"{src}: timestamp has the type {column.type}; give ISO 8601 text or a timestamp type"
-        )
+    if not (pa.types.is_string(column.type) or pa.types.is_null(column.type)):
+        raise UsageError(f"{src}: timestamp has the type {column.type}; give ISO 8601 text or a timestamp type")
     text = _texts(column)
     out = instants(_core.index_parse_timestamps(text.fill_null("").to_pylist()))
     bad = pc.and_(text.is_valid(), out.is_null()).to_numpy(zero_copy_only=False)
@@ -256,9 +253,7 @@ def _timestamps(src: Path, rows: _Rows, column: pa.Array) -> pa.Array:
     return out
 
 
-def _boxes(
-    rows: _Rows, columns: dict[str, pa.Array], width: np.ndarray, height: np.ndarray
-) -> dict[str, pa.Array]:
+def _boxes(rows: _Rows, columns: dict[str, pa.Array], width: np.ndarray, height: np.ndarray) -> dict[str, pa.Array]:
     """Boxes clipped to their images. A box that cannot be used rejects its row."""
     before = len(rows.nulled)
     given = [_numbers(rows, name, columns[name]) for name in BOX]
@@ -276,12 +271,8 @@ def _boxes(
     rows.reject(~none & ((w <= MIN_BOX) | (h <= MIN_BOX)), lambda _: "a box of 2 pixels a side or less")
     rows.reject(
         ~none & ((x0 >= x1) | (y0 >= y1)),
-        lambda i: (
-            f"a box lies outside the image: {[int(v[i]) for v in (x, y, w, h)]} in {width[i]} x {height[i]}"
-        ),
+        lambda i: f"a box lies outside the image: {[int(v[i]) for v in (x, y, w, h)]} in {width[i]} x {height[i]}",
     )
-    rows.reject(
-        ~none & ((x1 - x0 <= MIN_BOX) | (y1 - y0 <= MIN_BOX)), lambda _: "a box of 2 pixels a side or less"
-    )
+    rows.reject(~none & ((x1 - x0 <= MIN_BOX) | (y1 - y0 <= MIN_BOX)), lambda _: "a box of 2 pixels a side or less")
     clipped = zip(BOX, (x0, y0, x1 - x0, y1 - y0), strict=True)
     return {name: pa.array(value.astype(np.int32), mask=none) for name, value in clipped}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -78,6 +78,8 @@ class Loader:
         color: Ranges of the colour parameters that come with each view; None for parameters that change nothing.
         seed: Seed of every draw.
         train: Random order and crops, or rows in order and central crops.
+        cut: Which part of an image a view shows, if not what `train` says: `random_resized` is RandomResizedCrop and
+            a flip, `random` Resize(crop.size) and RandomCrop (the linear protocol's), `center` Resize and CenterCrop.
         loader: Threads, slots, limits and what an unreadable image does.
         pin: Allocate the batches' memory pinned, for uploads to a GPU.
         rank: This process among `world`; it gets its contiguous part of every batch.
@@ -99,6 +101,7 @@ class Loader:
         color: ColorConfig | None,
         seed: int,
         train: bool,
+        cut: Literal["random_resized", "random", "center"] | None = None,
         loader: LoaderConfig,
         pin: bool = False,
         rank: int = 0,
@@ -121,6 +124,7 @@ class Loader:
         # A substitute could stand for any image of the set, but an evaluation must not count one image for another.
         on_error = "skip" if loader.on_error == "substitute" and not train else loader.on_error
         color_options = _color_options(color, crop.size) if color is not None and train else None
+        cut = cut or ("random_resized" if train else "center")
         self._raises = on_error == "raise"
         options: dict[str, Any] = {
             "rows": hashlib.blake2b(self._rows.numpy().tobytes(), digest_size=16).hexdigest(),
@@ -129,6 +133,7 @@ class Loader:
             "temporal": temporal,
             "seed": seed,
             "train": train,
+            "cut": cut,
             "crop": crop.model_dump(mode="json"),
             "color": color_options,
             "on_error": on_error,
@@ -146,7 +151,8 @@ class Loader:
             views=views,
             temporal=temporal,
             seed=seed,
-            train=train,
+            shuffle=train,
+            cut=cut,
             crop=crop.model_dump(),
             color=color_options,
             bands=self.bands,
@@ -226,7 +232,7 @@ class Loader:
 
     def _next(self) -> dict[str, Any] | None:
         try:
-            return cast("dict[str, Any] | None", self._core.next())
+            return self._core.next()
         except (OSError, ValueError) as e:
             unreadable = self._raises and self._core.failures()
             hint = "; to go on without it: --loader.on_error substitute" if unreadable else ""

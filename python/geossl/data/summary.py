@@ -78,11 +78,11 @@ class IndexReport:
             ("images", f"{self.images:,}{crops}: {_counts(self.pixels)}"),
             (
                 "places",
-                f"{self.places:,}{views}{_missing(self.missing_places, 'without')}",
+                f"{self.places:,}{views}{_without(self.missing_places)}",
             ),
-            ("dates", f"{span}{_missing(self.missing_timestamps, 'without')}"),
-            ("coordinates", f"{located:,}{_missing(self.missing_coordinates, 'without')}"),
-            ("classes", f"{self.classes:,}{_missing(self.missing_categories, 'without')}"),
+            ("dates", f"{span}{_without(self.missing_timestamps)}"),
+            ("coordinates", f"{located:,}{_without(self.missing_coordinates)}"),
+            ("classes", f"{self.classes:,}{_without(self.missing_categories)}"),
             ("splits", _counts(self.splits)),
         ]
         out = [f"{name:<12}{text}" for name, text in facts]
@@ -163,5 +163,5 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in counts.items())
 
 
-def _missing(count: int, word: str) -> str:
-    return f" ({count:,} rows {word})" if count else ""
+def _without(count: int) -> str:
+    return f" ({count:,} without)" if count else ""

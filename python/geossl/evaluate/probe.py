@@ -13,15 +13,15 @@ from rich.table import Table
 
 from geossl.config import LoaderConfig
 from geossl.data.index import Index
+from geossl.device import resolve_device
 from geossl.errors import GeosslError, UsageError
 from geossl.evaluate.features import Features, extract
 from geossl.evaluate.knn import predict_knn
 from geossl.evaluate.linear import LR_GRID, choose_lr, fit_linear, predict_linear
 from geossl.evaluate.metrics import Scores, score
 from geossl.evaluate.split import Split, split_rows
+from geossl.files import replacing
 from geossl.models.backbone import LoadedBackbone, load_backbone, random_backbone
-from geossl.train.data import resolve_device
-from geossl.train.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path

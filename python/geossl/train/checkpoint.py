@@ -14,8 +14,8 @@ import torch
 
 from geossl.config import TrainConfig, flatten
 from geossl.errors import UsageError
+from geossl.files import replacing
 from geossl.models.backbone import CHECKPOINT, read_checkpoint
-from geossl.train.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,6 +12,7 @@ import torch
 from geossl.data.clusters import Clusters, default_path
 from geossl.data.index import Index
 from geossl.data.loader import Loader
+from geossl.device import resolve_device
 from geossl.errors import UsageError
 from geossl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 
@@ -111,21 +112,6 @@ def automatic_queue(*, images: int, batch: int) -> int:
     A longer queue would hold other keys of the query's own image on every step.
     """
     return max(min(LARGEST_QUEUE, images // 2) // batch, 1) * batch
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device called auto, cpu, cuda or cuda:N. Raises UsageError if it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in {"cpu", "cuda"}:
-        raise UsageError(f"device: unknown device {name}; use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device: {name} is not there ({torch.cuda.device_count()} CUDA devices found); use cpu")
-    return device
 
 
 def measure_bands(config: TrainConfig, data: TrainData) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import time
 from contextlib import contextmanager
@@ -17,11 +18,11 @@ from geossl.augment import augment
 from geossl.config import TrainConfig, dump_yaml
 from geossl.data.loader import Batch, Loader
 from geossl.errors import GeosslError, UsageError
+from geossl.files import replacing
 from geossl.models.seeds import generator
 from geossl.train import checkpoint
 from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
-from geossl.train.files import replacing
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
 from geossl.train.signals import StopRequest
@@ -96,6 +97,7 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
                 metrics=(read_metrics(run) or [{}])[-1],
                 secs=time.perf_counter() - started,
             )
+    new = not run.exists()
     state = _start(config, data)
     if saved is not None:
         checkpoint.restore(saved, state)
@@ -105,7 +107,13 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
             file.write(dump_yaml(config).encode())
     except OSError as e:
         raise UsageError(f"{run}: cannot be written ({e.strerror}); use another --out") from e
-    metrics = _fit(state, console=console)
+    try:
+        metrics = _fit(state, console=console)
+    except UsageError:
+        # An unreadable image before the first checkpoint: nothing of worth was written, so nothing is left.
+        if new and checkpoint.read(run) is None:
+            shutil.rmtree(run)
+        raise
     return TrainResult(
         run=run,
         steps=state.step,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from geossl.train.files import replacing
+from geossl.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -51,6 +51,17 @@ pub struct CropSpec {
     pub context: bool,
 }
 
+/// Which part of a region a view shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// `RandomResizedCrop` and a random flip, for training.
+    RandomResized,
+    /// `Resize(size)` of the short side and `RandomCrop(size)`, as the linear protocol trains.
+    Random,
+    /// `Resize(size)` of the short side and `CenterCrop(size)`, for evaluation.
+    Center,
+}
+
 /// What one view shows: an optional resize of the whole region, a window in it, and a flip. The window is then
 /// resized to the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +111,23 @@ pub fn resized(width: u32, height: u32, short: u32) -> (u32, u32) {
     if width <= height { (short, long(height, width)) } else { (long(width, height), short) }
 }
 
-/// A random view of a region, as training sees it: torchvision's `RandomResizedCrop.get_params` and a flip.
-pub fn train_geometry(spec: &CropSpec, region: (u32, u32), draws: &mut Draws) -> Geometry {
+/// The view of a region that a cut shows, as torchvision's transforms of these names have it.
+pub fn geometry(cut: Cut, spec: &CropSpec, region: (u32, u32), draws: &mut Draws) -> Geometry {
+    match cut {
+        Cut::RandomResized => random_resized(spec, region, draws),
+        Cut::Random | Cut::Center => {
+            let (width, height) = resized(region.0, region.1, spec.size);
+            let mut window = central(Rect { x: 0, y: 0, width, height }, spec.size, spec.size);
+            if cut == Cut::Random {
+                window.y = draws.below((height - window.height + 1) as usize) as u32;
+                window.x = draws.below((width - window.width + 1) as usize) as u32;
+            }
+            Geometry { resized: Some((width, height)), window, flip: false }
+        }
+    }
+}
+
+fn random_resized(spec: &CropSpec, region: (u32, u32), draws: &mut Draws) -> Geometry {
     let full = spec.resize.map(|short| resized(region.0, region.1, short));
     let mut frame = Rect { x: 0, y: 0, width: full.unwrap_or(region).0, height: full.unwrap_or(region).1 };
     if let (Some(short), true) = (spec.resize, spec.center) {
@@ -109,13 +135,6 @@ pub fn train_geometry(spec: &CropSpec, region: (u32, u32), draws: &mut Draws) ->
     }
     let window = random_resized_crop(frame, spec, draws);
     Geometry { resized: full, window, flip: draws.chance(spec.flip) }
-}
-
-/// The central view of a region, as evaluation sees it: `Resize(size)` of the short side and `CenterCrop(size)`.
-pub fn eval_geometry(spec: &CropSpec, region: (u32, u32)) -> Geometry {
-    let (width, height) = resized(region.0, region.1, spec.size);
-    let window = central(Rect { x: 0, y: 0, width, height }, spec.size, spec.size);
-    Geometry { resized: Some((width, height)), window, flip: false }
 }
 
 fn central(frame: Rect, width: u32, height: u32) -> Rect {
@@ -191,7 +210,7 @@ mod tests {
     fn crops_have_the_asked_area_and_shape() {
         let (mut shares, mut flips) = (0.0, 0);
         for sample in 0..4000 {
-            let g = train_geometry(&spec(), (1000, 1000), &mut Draws::new(0, 0, sample, 0, Stage::Crop));
+            let g = geometry(Cut::RandomResized, &spec(), (1000, 1000), &mut Draws::new(0, 0, sample, 0, Stage::Crop));
             let share = f64::from(g.window.width) * f64::from(g.window.height) / 1e6;
             let ratio = f64::from(g.window.width) / f64::from(g.window.height);
             assert!((0.079..=1.0).contains(&share) && (0.74..1.35).contains(&ratio));
@@ -207,7 +226,7 @@ mod tests {
     fn published_temporal_crop_stays_in_the_central_square() {
         let spec = CropSpec { resize: Some(448), center: true, ..spec() };
         for sample in 0..100 {
-            let g = train_geometry(&spec, (1000, 600), &mut Draws::new(0, 0, sample, 0, Stage::Crop));
+            let g = geometry(Cut::RandomResized, &spec, (1000, 600), &mut Draws::new(0, 0, sample, 0, Stage::Crop));
             assert_eq!(g.resized, Some((746, 448))); // int(448 * 1000 / 600)
             assert!(g.window.x >= 149 && g.window.x + g.window.width <= 149 + 448 && g.window.width <= 448);
         }
@@ -217,10 +236,8 @@ mod tests {
         #[test]
         fn windows_lie_inside(w in 1u32..3000, h in 1u32..3000, sample in 0u64..50, resize in prop::option::of(16u32..500)) {
             let spec = CropSpec { resize, ..spec() };
-            for g in [
-                train_geometry(&spec, (w, h), &mut Draws::new(0, 0, sample, 0, Stage::Crop)),
-                eval_geometry(&spec, (w, h)),
-            ] {
+            for cut in [Cut::RandomResized, Cut::Random, Cut::Center] {
+                let g = geometry(cut, &spec, (w, h), &mut Draws::new(0, 0, sample, 0, Stage::Crop));
                 let frame = g.resized.unwrap_or((w, h));
                 prop_assert!(g.window.width >= 1 && g.window.height >= 1);
                 prop_assert!(g.window.x + g.window.width <= frame.0 && g.window.y + g.window.height <= frame.1);

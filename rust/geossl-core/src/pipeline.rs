@@ -202,7 +202,7 @@ impl Pipeline {
                 settings.batch, settings.world
             )));
         }
-        if source.train && n < settings.batch {
+        if source.shuffle && n < settings.batch {
             return Err(Error::Argument(format!("a batch of {} is more than the {n} images", settings.batch)));
         }
         let need = slot_bytes(&source, &settings);
@@ -225,7 +225,7 @@ impl Pipeline {
     /// Batches of an epoch.
     pub fn batches(&self) -> u64 {
         let (n, batch) = (self.shared.source.paths.len(), self.shared.settings.batch);
-        if self.shared.source.train { (n / batch) as u64 } else { n.div_ceil(batch) as u64 }
+        if self.shared.source.shuffle { (n / batch) as u64 } else { n.div_ceil(batch) as u64 }
     }
 
     /// Starts the epoch at batch `first`; a run that is under way ends. O(1): nothing is replayed.

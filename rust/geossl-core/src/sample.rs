@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::color::{self, COLOR_PARAMS, ColorSpec};
-use crate::crop::{self, CropSpec, Geometry, Rect};
+use crate::crop::{self, CropSpec, Cut, Geometry, Rect};
 use crate::decode::{self, Decoders};
 use crate::order::Permutation;
 use crate::pairs::Places;
@@ -27,8 +27,10 @@ pub struct Source {
     pub temporal: bool,
     /// Seed of every draw.
     pub seed: u64,
-    /// Random order and crops (training), or rows in order and central crops (evaluation).
-    pub train: bool,
+    /// Rows in a random order, the last batch dropped if it is short; or as they come, and all of them.
+    pub shuffle: bool,
+    /// Which part of a region a view shows.
+    pub cut: Cut,
     /// How views are cut.
     pub crop: CropSpec,
     /// How colours change, if they do.
@@ -62,7 +64,7 @@ impl Source {
 
     /// The row that stands at `position` of an epoch.
     pub fn row_at(&self, order: &Permutation, position: u64) -> usize {
-        if self.train { order.get(position) as usize } else { position as usize }
+        if self.shuffle { order.get(position) as usize } else { position as usize }
     }
 
     /// The rows that a sample's views show, given the row of the first.
@@ -153,12 +155,7 @@ impl Source {
     }
 
     fn geometry(&self, region: Rect, epoch: u64, position: u64, view: usize) -> Geometry {
-        let size = (region.width, region.height);
-        if self.train {
-            let mut draws = Draws::new(self.seed, epoch, position, view as u8, Stage::Crop);
-            crop::train_geometry(&self.crop, size, &mut draws)
-        } else {
-            crop::eval_geometry(&self.crop, size)
-        }
+        let mut draws = Draws::new(self.seed, epoch, position, view as u8, Stage::Crop);
+        crop::geometry(self.cut, &self.crop, (region.width, region.height), &mut draws)
     }
 }

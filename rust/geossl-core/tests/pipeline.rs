@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use geossl_core::crop::CropSpec;
+use geossl_core::crop::{CropSpec, Cut};
 use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
 use geossl_core::sample::Source;
@@ -35,7 +35,8 @@ fn source(folder: &Path, places: &[i32]) -> Source {
         views: 2,
         temporal: true,
         seed: 1,
-        train: true,
+        shuffle: true,
+        cut: Cut::RandomResized,
         crop: CropSpec {
             size: 4,
             resize: None,

@@ -76,12 +76,12 @@ fn index_scan_fmow<'py>(
 /// Headers of listed images; zeros and a reason where an image cannot be used.
 #[pyfunction]
 #[pyo3(signature = (root, paths, *, threads))]
-fn index_read_headers<'py>(
-    py: Python<'py>,
+fn index_read_headers(
+    py: Python<'_>,
     root: PathBuf,
     paths: Vec<PyBackedStr>,
     threads: usize,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'_, PyDict>> {
     let headers = py.detach(|| index::read_headers(&root, &paths, threads));
     let out = PyDict::new(py);
     out.set_item("path", texts(py, headers.path)?)?;
@@ -95,7 +95,7 @@ fn index_read_headers<'py>(
 
 /// Places, categories and splits that listed paths say by fMoW's names; "" where they say nothing.
 #[pyfunction]
-fn index_fmow_names<'py>(py: Python<'py>, root: PathBuf, paths: Vec<PyBackedStr>) -> PyResult<Bound<'py, PyDict>> {
+fn index_fmow_names(py: Python<'_>, root: PathBuf, paths: Vec<PyBackedStr>) -> PyResult<Bound<'_, PyDict>> {
     let names = py.detach(|| index::listed_names(&root, &paths));
     let out = PyDict::new(py);
     out.set_item("location_id", texts(py, names.location_id)?)?;

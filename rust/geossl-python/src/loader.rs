@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use geossl_core::color::ColorSpec;
-use geossl_core::crop::CropSpec;
+use geossl_core::crop::{CropSpec, Cut};
 use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
 use geossl_core::sample::Source;
@@ -108,7 +108,7 @@ impl Loader {
     /// `boxes`: int32 [n, 4] of x, y, width, height, width 0 for the whole image; `slots`: uint8 arrays, one
     /// rank's part of a batch each: views * samples * size * size * bands * bits / 8 bytes.
     #[new]
-    #[pyo3(signature = (*, paths, boxes, places, views, temporal, seed, train, crop, color, bands, bits, max_image_bytes, options, slots))]
+    #[pyo3(signature = (*, paths, boxes, places, views, temporal, seed, shuffle, cut, crop, color, bands, bits, max_image_bytes, options, slots))]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new(
         paths: Vec<PathBuf>,
@@ -117,7 +117,8 @@ impl Loader {
         views: usize,
         temporal: bool,
         seed: u64,
-        train: bool,
+        shuffle: bool,
+        cut: &str,
         crop: CropOptions,
         color: Option<ColorOptions>,
         bands: u16,
@@ -137,7 +138,13 @@ impl Loader {
             views,
             temporal,
             seed,
-            train,
+            shuffle,
+            cut: match cut {
+                "random_resized" => Cut::RandomResized,
+                "random" => Cut::Random,
+                "center" => Cut::Center,
+                other => return Err(PyValueError::new_err(format!("cut: {other}"))),
+            },
             crop: crop.into(),
             color: color.map(Into::into),
             bands,
