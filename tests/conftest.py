@@ -1,8 +1,13 @@
 """What several tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Small tensors on several threads are slower than on one, and far slower beside other work. Set before torch is
+# imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -19,17 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 import geossl
 from geossl.cli import main as run_cli
 from geossl.data.index import Index
+from geossl.data.table import content_hash
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 ARMS = ("supervised", "geoloc", "moco", "geo", "tp", "geo_tp")
 K = 50
-BATCH = 128
+BATCH = 64
+TEMPERATURES = (0.02, 0.07, 0.2)
 SETTINGS = ["--recipe", "laptop", "--batch", str(BATCH), "--model.queue", "2048"]
 
 
@@ -84,8 +87,8 @@ def validation_index(index: Path, work: Path) -> Path:
         held = np.random.default_rng(0).permutation(places)[: len(places) // 5]
         split = np.where(np.isin(whole.places[rows], held), "val", "train")
         at = table.schema.get_field_index("split")
-        table = table.set_column(at, table.schema.field(at), [split.tolist()])
-        Index.build(table, root=whole.root).write(path)
+        table = table.set_column(at, table.schema.field(at), pa.array(split.tolist(), pa.string())).combine_chunks()
+        Index(table=table, root=whole.root, content_hash=content_hash(table)).write(path)
     return path
 
 
@@ -93,7 +96,7 @@ def temperatures(work: Path, options: argparse.Namespace) -> list[tuple[float, d
     """MoCo with each temperature, judged on held-out training places."""
     index = validation_index(prepare(work), work)
     rows = []
-    for value in (0.02, 0.07, 0.2, 0.5):
+    for value in TEMPERATURES:
         run = work / "runs" / f"temperature-{value}"
         train(index, run, "--recipe", "moco", *SETTINGS, "--epochs", str(options.epochs), "--seed", str(options.seed),
               "--model.temperature", str(value))  # fmt: skip
@@ -111,7 +114,7 @@ def main() -> None:
     """Run everything that is not done yet and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "results", help="folder of the data and the runs")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=30, help="epochs of each arm")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--temperatures", action="store_true", help="compare temperatures on training places, and stop")
     options = parser.parse_args()
@@ -160,7 +163,7 @@ a place; the class is the main Koppen climate group (A to E) that covers most of
 are apart by blocks of 15 degrees. Trained on {first["train_images"]:,} images of {first["train_places"]:,} places,
 tested on {first["test_images"]:,} images of {first["test_places"]:,} places, {first["classes"]} classes.
 
-Settings: recipes `<arm>` and `laptop` (ResNet-18, views of 64 pixels, batch 128), queue 2048, {options.epochs} epochs,
+Settings: recipes `<arm>` and `laptop` (ResNet-18, views of 32 pixels, batch 64), queue 2048, {options.epochs} epochs,
 K = {K} clusters, seed {options.seed}. The encoder is frozen; linear: the protocol of the paper with the learning rate
 chosen on held-out training places, last epoch; knn: 20 nearest neighbours by cosine. Per place: the sum of the
 probabilities of its images. In per cent.

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "Lease",
+    "Loader",
     "__version__",
-    "kmeans",
     "assign_clusters",
     "haversine_km",
-    "Loader",
-    "Lease",
-    "index_scan_fmow",
-    "index_read_headers",
     "index_fmow_names",
     "index_parse_timestamps",
+    "index_read_headers",
+    "index_scan_fmow",
+    "kmeans",
 ]
 
 __version__: str

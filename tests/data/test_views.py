@@ -94,6 +94,37 @@ def test_published_crop_resizes_twice_as_torchvision_does(tmp_path: Path) -> Non
     assert_close(got, resize(square, [224, 224]))
 
 
+def test_the_linear_protocols_crops_are_squares_of_the_resized_image(tmp_path: Path) -> None:
+    Image.fromarray(smooth(60, 100, 3, seed=8)).save(tmp_path / "a.png")
+    image = torch.from_numpy(np.asarray(Image.open(tmp_path / "a.png")).copy()).permute(2, 0, 1)
+    small = resize(image, [32])
+    assert small.shape[1:] == (32, 53)
+    squares = torch.stack([small[:, :, x : x + 32] for x in range(53 - 32 + 1)]).double()
+    source = Loader(
+        index_of(tmp_path, ["a.png"] * 40, [None] * 40),
+        rows=np.arange(40),
+        batch=40,
+        views=1,
+        temporal=False,
+        crop=CropConfig(size=32),
+        color=None,
+        seed=3,
+        train=False,
+        cut="random",
+        loader=LoaderConfig(threads=1),
+    )
+    found = []
+    for epoch in range(2):
+        source.set_epoch(epoch)
+        (batch,) = [(b.images[0].clone(), b.rows[0].tolist()) for b in source]
+        assert batch[1] == list(range(40)), "in order, so that the labels of the rows stand"
+        difference = (squares[None] - batch[0][:, None].double()).abs().mean(dim=(2, 3, 4))
+        assert difference.min(dim=1).values.max() <= 0.5
+        found.append(difference.argmin(dim=1).tolist())
+    assert found[0] != found[1]
+    assert len(set(found[0] + found[1])) > 12, "all along the image"
+
+
 def test_the_box_with_its_context_is_what_is_seen(tmp_path: Path) -> None:
     Image.fromarray(smooth(400, 400, 3, seed=4)).save(tmp_path / "a.png")
     image = torch.from_numpy(np.asarray(Image.open(tmp_path / "a.png")).copy()).permute(2, 0, 1)

@@ -137,3 +137,21 @@ def test_choose_lr_needs_two_places():
     x, y = blobs(10, 8, 3, seed=3)
     with pytest.raises(UsageError, match=r"single place.*--lr"):
         choose_lr(x=x, y=y, places=torch.zeros(10), classes=3, seed=0)
+
+
+def test_each_epoch_may_bring_its_own_features():
+    x, y = blobs(60, 5, 3, seed=1)
+    options = {"x": x, "y": y, "classes": 3, "lr": 0.1, "epochs": 4, "batch": 16, "milestones": (2, 3), "seed": 0}
+    weight, bias = fit_linear(**options)
+    asked = []
+
+    def same(epoch):
+        asked.append(epoch)
+        return x
+
+    again = fit_linear(**options, anew=same)
+    assert asked == [0, 1, 2, 3]
+    assert torch.equal(again[0], weight)
+    assert torch.equal(again[1], bias)
+    other = fit_linear(**options, anew=lambda epoch: x + epoch)
+    assert not torch.allclose(other[0], weight)

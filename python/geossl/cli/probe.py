@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 
 def probe(
@@ -13,6 +14,7 @@ def probe(
     split_train: str = "train",
     split_test: str = "val",
     lr: float | None = None,
+    crops: Literal["center", "random"] = "center",
     random: bool = True,
     seed: int = 0,
     device: str = "auto",
@@ -38,6 +40,9 @@ def probe(
         Split that is scored. An index without splits is divided by place, 80 to 20.
     lr
         Learning rate of the linear classifier; by default chosen on held-out training places.
+    crops
+        Crops of the training images: `random` is the paper's protocol to the letter, a new square of each box in every
+        epoch, and reads the images a hundred times; `center` reads them once. For square boxes they are the same.
     random
         Also evaluate an encoder with random weights.
     seed
@@ -62,6 +67,7 @@ def probe(
         split_test=split_test,
         random=random,
         lr=lr,
+        crops=crops,
         seed=seed,
         device=device,
         threads=threads,

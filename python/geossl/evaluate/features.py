@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from rich.console import Console
@@ -52,15 +52,17 @@ def extract(
     device: torch.device,
     batch: int = 256,
     loader: LoaderConfig,
+    cut: Literal["center", "random"] = "center",
+    seed: int = 0,
+    epoch: int = 0,
     title: str = "features",
 ) -> Features:
     """Run the encoder over the images of `rows`, in order.
 
     An image is its bounding box with context (the whole image where it has no box), resized to `size` on the
-    short side, its central square cut out, scaled and normalised: the test transform of the frozen protocol
-    (Resize(224), CenterCrop(224)). The protocol cuts *training* images at random from the same resized box
-    instead, anew in every epoch; for square boxes that is the same crop. Reading once keeps a probe to
-    seconds where the protocol decodes everything a hundred times.
+    short side, a square cut out, scaled and normalised. The square is the central one, as the frozen protocol tests
+    (Resize(224), CenterCrop(224)), or a random one, as it trains (Resize(224), RandomCrop(224)); of a square box
+    both are all of it.
 
     Args:
         backbone: encoder in eval mode on `device`, float32 [B, C, size, size] -> [B, D].
@@ -73,6 +75,9 @@ def extract(
         device: where the encoder runs.
         batch: images a step.
         loader: threads, root folder and what an unreadable image does.
+        cut: where the square lies.
+        seed: seed of random squares.
+        epoch: which draw of them.
         title: what the progress bar says; there is one on a terminal only.
 
     Raises:
@@ -87,11 +92,13 @@ def extract(
         temporal=False,
         crop=CropConfig(size=size, context=context),
         color=None,
-        seed=0,
+        seed=seed,
         train=False,
+        cut=cut,
         loader=loader,
         pin=device.type == "cuda",
     )
+    source.set_epoch(epoch)
     scale = {
         "mean": torch.tensor(mean, dtype=torch.float32, device=device),
         "std": torch.tensor(std, dtype=torch.float32, device=device),

@@ -19,7 +19,7 @@ from geossl.errors import GeosslError, UsageError
 from geossl.evaluate.split import hold_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LR_GRID = (0.001, 0.01, 0.1, 1.0, 10.0, 30.0)
 """What `choose_lr` tries: 1 is the paper's, 30 MoCo's; longer features (a random encoder) need less."""
@@ -38,6 +38,7 @@ def fit_linear(
     batch: int = 256,
     milestones: tuple[int, ...] = (60, 80),
     seed: int,
+    anew: Callable[[int], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit softmax regression by the frozen protocol; the weights of the last epoch.
 
@@ -54,6 +55,7 @@ def fit_linear(
         batch: rows a step.
         milestones: epochs (from 0) at whose start the learning rate falls to a tenth.
         seed: seed of the initial weight and of the order.
+        anew: gives each epoch (from 0) its own features in place of `x`, of the same rows: new random crops.
 
     Returns:
         weight float32 [C, D] and bias float32 [C], on the device of `x`.
@@ -70,6 +72,8 @@ def fit_linear(
     # The gradient is written out: at this size autograd and torch.optim would cost more than the arithmetic.
     with torch.no_grad(), _one_thread():
         for epoch in range(epochs):
+            if anew is not None:
+                x = anew(epoch).to(device)
             lr_now = lr * 0.1 ** sum(epoch >= m for m in milestones)
             for rows in torch.split(torch.randperm(len(x), generator=draw).to(device), batch):
                 features = x[rows]

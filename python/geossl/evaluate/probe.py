@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from geossl.evaluate.features import Features, extract
 from geossl.evaluate.knn import predict_knn
 from geossl.evaluate.linear import LR_GRID, choose_lr, fit_linear, predict_linear
 from geossl.evaluate.metrics import Scores, score
-from geossl.evaluate.split import Split, split_rows
+from geossl.evaluate.split import count_oblong, split_rows
 from geossl.files import replacing
 from geossl.models.backbone import LoadedBackbone, load_backbone, random_backbone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -120,6 +122,7 @@ def probe(
     split_test: str = "val",
     random: bool = True,
     lr: float | None = None,
+    crops: Literal["center", "random"] = "center",
     seed: int = 0,
     batch: int = 256,
     device: str = "auto",
@@ -138,6 +141,8 @@ def probe(
         split_test: split that is scored. In an index without splits, a seeded fifth of the places.
         random: also probe an encoder of the same architecture that was never trained.
         lr: learning rate of the linear classifier; by default the best of `linear.LR_GRID`.
+        crops: the training images' crops: `random` is the protocol to the letter, a new square of the box in every
+            epoch, and reads the images a hundred times; `center` reads them once. The same for square boxes.
         seed: seed of the splits, of the classifiers and of the random encoder.
         batch: images that the encoder reads at once.
         device: auto, cpu, cuda or cuda:N.
@@ -152,6 +157,8 @@ def probe(
     """
     if lr is not None and not 0 < lr < math.inf:
         raise UsageError(f"--lr {lr:g}: must be above 0")
+    if crops not in {"center", "random"}:
+        raise UsageError(f"--crops {crops}: must be center or random")
     if batch < 1:
         raise UsageError(f"--batch {batch}: must be at least 1")
     target = resolve_device(device)
@@ -169,16 +176,23 @@ def probe(
         encoders["random"] = random_backbone(trained, seed=seed)
     results: list[ProbeRow] = []
     for name, encoder in encoders.items():
-        train, test = _features(
-            encoder,
-            name=name,
+        read = partial(
+            extract,
+            encoder.module.to(target),
             index=index,
-            split=split,
-            batch=batch,
+            size=encoder.size,
+            mean=encoder.mean,
+            std=encoder.std,
+            context=encoder.settings.get("crop", {}).get("context", True),
             device=target,
+            batch=batch,
             loader=LoaderConfig(root=root, threads=threads, on_error="skip"),
+            seed=seed,
         )
-        results += _classify(name, train=train, test=test, used=used, lr=lr, seed=seed, device=target)
+        train = read(rows=split.train, title=f"{name}: training images")
+        test = read(rows=split.test, title=f"{name}: test images")
+        anew = partial(_anew, read, split.train) if crops == "random" else None
+        results += _classify(name, train=train, test=test, used=used, lr=lr, seed=seed, device=target, anew=anew)
 
     report = ProbeReport(
         run=str(run),
@@ -187,6 +201,7 @@ def probe(
         settings={
             "split_train": split_train,
             "split_test": split_test,
+            "crops": crops,
             "lr": lr,
             "lr_grid": None if lr else list(LR_GRID),
             "seed": seed,
@@ -198,41 +213,23 @@ def probe(
         test_places=len(torch.unique(test.places)),
         classes=len(used),
         rows=results,
-        notes=split.notes + _unreadable(train.failures + test.failures),
+        notes=split.notes + _crops_note(index, split.train, crops) + _unreadable(train.failures + test.failures),
     )
     report.write((run if run.is_dir() else run.parent) / "probe.json")
     return report
 
 
-def _features(
-    encoder: LoadedBackbone,
-    *,
-    name: str,
-    index: Index,
-    split: Split,
-    batch: int,
-    device: torch.device,
-    loader: LoaderConfig,
-) -> tuple[Features, Features]:
-    """The training and the test features."""
-    module = encoder.module.to(device)
+def _anew(read: Callable[..., Features], rows: NDArray[np.int64], epoch: int) -> torch.Tensor:
+    """Features of an epoch's own random crops."""
+    return read(rows=rows, cut="random", epoch=epoch, title=f"epoch {epoch + 1}").x
 
-    def read(part: str, rows: NDArray[np.int64]) -> Features:
-        return extract(
-            module,
-            index=index,
-            rows=rows,
-            size=encoder.size,
-            mean=encoder.mean,
-            std=encoder.std,
-            context=encoder.settings.get("crop", {}).get("context", True),
-            device=device,
-            batch=batch,
-            loader=loader,
-            title=f"{name}: {part} images",
-        )
 
-    return read("training", split.train), read("test", split.test)
+def _crops_note(index: Index, rows: NDArray[np.int64], crops: str) -> list[str]:
+    oblong = count_oblong(index, rows)
+    if crops == "random" or not oblong:
+        return []
+    centre = "their centre is used; --crops random cuts a random square in every epoch, as the paper's protocol does"
+    return [f"{oblong:,} of {len(rows):,} training boxes are not square: {centre}"]
 
 
 def _classify(
@@ -244,6 +241,7 @@ def _classify(
     lr: float | None,
     seed: int,
     device: torch.device,
+    anew: Callable[[int], torch.Tensor] | None,
 ) -> list[ProbeRow]:
     """The linear and the kNN row of an encoder."""
     classes = len(used)
@@ -252,7 +250,7 @@ def _classify(
     train_x, test_x, y = train.x.to(device), test.x.to(device), train_y.to(device)
     if lr is None:
         lr = choose_lr(x=train_x, y=y, places=train.places, classes=classes, seed=seed)
-    weight, bias = fit_linear(x=train_x, y=y, classes=classes, lr=lr, seed=seed)
+    weight, bias = fit_linear(x=train_x, y=y, classes=classes, lr=lr, seed=seed, anew=anew)
     linear = predict_linear(x=test_x, weight=weight, bias=bias)
     knn = predict_knn(train_x=train_x, train_y=y, test_x=test_x, classes=classes)
     return [

@@ -95,18 +95,11 @@ def _warnings(index: Index, train: NDArray[np.int64], test: NDArray[np.int64]) -
         names = [index.categories[code] for code in unseen[:5]]
         more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
         notes.append(f"no training images of: {', '.join(names)}{more}; their test images count as wrong")
-    width, height = _sides(index, train)
-    oblong = int((width != height).sum())
-    if oblong:
-        notes.append(
-            f"{oblong:,} of {len(train):,} training boxes are not square: their centre is used, "
-            "where the paper's protocol cuts a random square in every epoch"
-        )
     return notes
 
 
-def _sides(index: Index, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Width and height of the box, or of the image where it has none, pixels."""
+def count_oblong(index: Index, rows: NDArray[np.int64]) -> int:
+    """How many of the rows have a box, or where there is none an image, that is not square."""
 
     def column(name: str) -> NDArray[np.int64]:
         return np.asarray(index.table[name].fill_null(0))[rows].astype(np.int64)
@@ -114,4 +107,4 @@ def _sides(index: Index, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], ND
     boxed = np.asarray(index.table["box_w"].is_valid())[rows]
     width = np.where(boxed, column("box_w"), column("width"))
     height = np.where(boxed, column("box_h"), column("height"))
-    return width, height
+    return int((width != height).sum())
