@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 K = 50
+COLUMNS = {"top1": "top-1", "f1": "macro-F1", "place_top1": "place top-1", "place_f1": "place F1"}
+"""What is shown of the probe's scores."""
 
 
 def run_demo(out: Path) -> Path:
@@ -48,7 +50,10 @@ def run_demo(out: Path) -> Path:
             raise GeosslError(f"`geossl {command}` ended with exit code {code}")
 
     report = json.loads((run / "probe.json").read_text(encoding="utf-8"))
-    results = [(f"{row['encoder']}, {row['method']}", row["scores"]) for row in report["rows"]]
+    results = [
+        (f"{row['encoder']}, {row['method']}", {name: row["scores"][key] for key, name in COLUMNS.items()})
+        for row in report["rows"]
+    ]
     data = Index.read(index)
     picture = plot_summary(
         out / "demo.png", index=data, clusters=Clusters.read(default_path(index)), run=run, results=results
@@ -63,12 +68,11 @@ def _q(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _table(results: list[tuple[str, dict[str, Any]]]) -> Table:
+def _table(results: list[tuple[str, dict[str, float]]]) -> Table:
     table = Table(title="frozen encoder, images of unseen places, %", title_justify="left")
     table.add_column("encoder")
-    for name in ("top-1", "macro-F1", "top-1 per place", "macro-F1 per place"):
+    for name in COLUMNS.values():
         table.add_column(name, justify="right")
-    for name, scores in results:
-        cells = [f"{100 * scores[key]:.1f}" for key in ("top1", "f1", "place_top1", "place_f1")]
-        table.add_row(name, *cells)
+    for encoder, scores in results:
+        table.add_row(encoder, *(f"{100 * score:.1f}" for score in scores.values()))
     return table

@@ -303,7 +303,7 @@ SCRIPT = """
 import os, signal, sys, threading, time
 sys.path[:0] = {path!r}
 from test_loader import *
-from conftest import index_of
+from made_images import index_of
 from pathlib import Path
 root = Path({root!r})
 paths = sorted(p.name for p in root.glob("*.jpg"))

@@ -8,11 +8,11 @@ import pytest
 import rasterio
 import tifffile
 import torch
+from made_images import index_of, smooth
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from conftest import index_of, smooth
 from geossl.config import CropConfig, LoaderConfig
 from geossl.data.index import Index
 from geossl.data.loader import Loader
