@@ -64,6 +64,8 @@ def train(index: Path, run: Path, *words: str) -> float:
         row = json.loads(line)
         secs += (row["step"] - last) * BATCH / row["images_per_sec"]
         last = row["step"]
+    if row["epoch"] < int(words[words.index("--epochs") + 1]) or not (run / "checkpoints" / "last.pt").exists():
+        sys.exit(f"{run} was stopped; call again to go on")
     return secs / 60
 
 
