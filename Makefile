@@ -72,7 +72,7 @@ $(VENV)/.tools: tools/install_tools.sh
 	touch $@
 
 $(VENV)/.deps: requirements.lock | $(VENV)/.tools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
 	touch $@
 

@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of the output went away, as `| head` does. Nothing more can be printed.
         sys.stderr.close()
         return FAILURE
+    except OSError as e:
+        # A full disk, a folder that may not be written to: the system's words name the file.
+        return _complain(str(e), FAILURE)
     return 0
 
 

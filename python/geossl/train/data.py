@@ -156,9 +156,8 @@ def _split_rows(config: TrainConfig, index: Index) -> np.ndarray:
 def _cluster_labels(config: TrainConfig, index: Index) -> tuple[np.ndarray, int]:
     path = config.loader.clusters or default_path(config.data)
     if not path.exists():
-        raise UsageError(
-            f"{path}: no clusters, which the arm {config.arm} needs; make them: geossl data cluster {config.data}"
-        )
+        how = f"geossl data cluster {config.data} -k 100"
+        raise UsageError(f"{path}: no clusters, which the arm {config.arm} needs; make them: {how}")
     clusters = Clusters.read(path)
     return clusters.labels(index), clusters.k
 

@@ -53,7 +53,7 @@ pub fn kmeans(lat: &[f64], lon: &[f64], settings: &KMeans) -> Result<Clustering>
         return Err(Error::Argument(format!("point {i}: ({}, {}) is not on the globe", lat[i], lon[i])));
     }
     let points: Vec<[f64; 3]> = lat.iter().zip(lon).map(|(&lat, &lon)| unit_vector(lat, lon)).collect();
-    let distinct = distinct_up_to(&points, settings.k);
+    let distinct = distinct_up_to(&points, if settings.k == 0 { points.len() } else { settings.k });
     if settings.k == 0 || settings.k > distinct {
         return Err(Error::Argument(format!(
             "k = {}: the {} points have {distinct} distinct coordinates; k must be from 1 to {distinct}",
@@ -265,6 +265,8 @@ mod tests {
         let found = kmeans(&lat, &lon, &settings(50)).unwrap();
         assert!(found.inertia < 1e-20);
         let message = kmeans(&lat, &lon, &settings(51)).unwrap_err().to_string();
+        assert!(message.contains("from 1 to 50"), "{message}");
+        let message = kmeans(&lat, &lon, &settings(0)).unwrap_err().to_string();
         assert!(message.contains("from 1 to 50"), "{message}");
         assert!(kmeans(&[f64::NAN], &[0.0], &settings(1)).is_err());
     }
