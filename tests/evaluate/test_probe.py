@@ -36,6 +36,9 @@ def fake_loader(images, *, unreadable=()):
                 rows = torch.tensor([r for r in part.tolist() if r not in unreadable], dtype=torch.int64)
                 yield SimpleNamespace(images=images[rows][None], rows=rows[None])
 
+        def set_epoch(self, epoch):
+            Fake.asked.epoch = epoch
+
         def failures(self):
             return [(f"{r}.jpg", "cut short") for r in unreadable]
 
@@ -152,7 +155,7 @@ def test_report_as_json(tmp_path):
         report().write(tmp_path / "probe.json" / "below" / "probe.json")
 
 
-def make_data(folder, *, places=16, views=2, bands=3, split=True, category=True):
+def make_data(folder, *, places=16, views=2, bands=3, split=True, category=True, width=40):
     """Images whose colour tells the class, and their index."""
     rng = np.random.default_rng(0)
     names = sorted(COLOURS)
@@ -160,7 +163,7 @@ def make_data(folder, *, places=16, views=2, bands=3, split=True, category=True)
     for place in range(places):
         for view in range(views):
             name = names[place % 3]
-            pixels = np.clip(rng.normal(COLOURS[name], 12, (40, 40, 3)), 0, 255).astype("u1")
+            pixels = np.clip(rng.normal(COLOURS[name], 12, (40, width, 3)), 0, 255).astype("u1")
             path = f"{place}_{view}.png"
             Image.fromarray(pixels).save(folder / path)
             rows.append(
@@ -169,7 +172,7 @@ def make_data(folder, *, places=16, views=2, bands=3, split=True, category=True)
                     "location_id": f"place {place}",
                     "category": name if category else None,
                     "split": ("train" if place < places * 3 // 4 else "val") if split else None,
-                    "width": 40,
+                    "width": width,
                     "height": 40,
                     "bands": bands,
                     "dtype": "uint8",
@@ -319,3 +322,28 @@ def test_wrong_inputs_leave_nothing(run, tmp_path):
             probe.probe(options.pop("run"), **options)
         assert "\n" not in str(caught.value)
     assert not (run / "probe.json").exists()
+
+
+def test_random_crops_are_drawn_anew_for_every_epoch_of_the_fit(run, tmp_path, monkeypatch):
+    seen = []
+    plain = probe.extract
+
+    def spy(module, **options):
+        seen.append((options.get("cut", "center"), options.get("epoch", 0)))
+        return plain(module, **options)
+
+    def short_fit(*, anew, x, classes, **_):
+        if anew is not None:
+            assert not torch.equal(anew(0), anew(1)), "other crops of the oblong images"
+            assert torch.equal(anew(1), anew(1))
+        return torch.zeros(classes, x.shape[1]), torch.zeros(classes)
+
+    monkeypatch.setattr(probe, "extract", spy)
+    monkeypatch.setattr(probe, "fit_linear", short_fit)
+    data = make_data(tmp_path, width=64)
+    got = probe.probe(run, data=data, crops="random", lr=1.0, random=False, device="cpu", threads=1)
+    assert seen == [("center", 0), ("center", 0), ("random", 0), ("random", 1), ("random", 1), ("random", 1)]
+    assert got.notes == []
+    assert got.settings["crops"] == "random"
+    centre = probe.probe(run, data=data, lr=1.0, random=False, device="cpu", threads=1)
+    assert "24 of 24 training boxes are not square" in centre.notes[0]
