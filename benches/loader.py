@@ -1,7 +1,7 @@
 """The loader beside its peers: temporal pairs a second, from the same JPEG files, in one run.
 
-Everybody does the same work: two different dates of a place, each decoded, cropped by RandomResizedCrop(224, scale
-0.2 to 1), perhaps flipped, and put into a uint8 batch. Peers:
+Everybody does the same work: whole images, two different dates of a place, each decoded, cropped by
+RandomResizedCrop(224, scale 0.2 to 1), perhaps flipped, and put into a uint8 batch. Peers:
 
 - torchvision-pil: Pillow, torchvision's transforms, a torch DataLoader; the way of the paper's code.
 - torchvision-io: torchvision's own JPEG decoder and tensor transforms, a torch DataLoader.
@@ -15,6 +15,7 @@ slows everybody down. With one thread the DataLoaders have no workers, with more
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import platform
 import statistics
@@ -148,13 +149,24 @@ def measure(name: str, index: Index, *, threads: int, repetitions: int) -> list[
     return rows
 
 
+def whole_images(folder: Path, work: Path) -> Index:
+    """The JPEG and PNG images below a folder, whole, without boxes; those of one folder are dates of one place."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    listing = work / f"{folder.name}.csv"
+    with listing.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "location_id"])
+        rows.writerows([p.relative_to(folder), p.parent.relative_to(folder)] for p in files)
+    return build_index(listing, root=folder)[0]
+
+
 def made_sets(folder: Path, *, quick: bool) -> dict[str, Index]:
     """Planets with images of two sizes."""
     sets = {}
     for size, places in ((400, 16 if quick else 64), (900, 10 if quick else 32)):
         out = folder / f"planet{size}"
         make_planet(out, places=places, views=6, size=size)
-        sets[f"{size} x {size}"] = build_index(out)[0]
+        sets[f"{size} x {size}"] = whole_images(out, folder)
     return sets
 
 
@@ -162,14 +174,14 @@ def main() -> int:
     """Measure, print a table, write JSON, check the targets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="about a minute")
-    parser.add_argument("--data", type=Path, help="own images in fMoW's layout, in place of the made ones")
+    parser.add_argument("--data", type=Path, help="own images, a folder for each place, in place of the made ones")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--check", action="store_true", help="exit 1, naming each target missed")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         if options.data:
-            sets = {options.data.name: build_index(options.data)[0]}
+            sets = {options.data.name: whole_images(options.data.resolve(), Path(folder))}
         else:
             sets = made_sets(Path(folder), quick=options.quick)
         rows = [
