@@ -86,7 +86,12 @@ impl Jpeg {
         let (format, channels) = if four { (raw::TJPF_TJPF_CMYK, 4) } else { (raw::TJPF_TJPF_RGB, 3) };
         let rect = covering(rect, size, block(get(raw::TJPARAM_TJPARAM_SUBSAMP)));
         let side = |pixels: u32| pixels as libc::c_int;
-        let region = raw::tjregion { x: side(rect.x), y: side(rect.y), w: side(rect.width), h: side(rect.height) };
+        let region = if (rect.width, rect.height) == size {
+            // Asking for everything also takes back what was asked of an earlier image.
+            raw::tjregion { x: 0, y: 0, w: 0, h: 0 }
+        } else {
+            raw::tjregion { x: side(rect.x), y: side(rect.y), w: side(rect.width), h: side(rect.height) }
+        };
         // SAFETY: the handle is valid and holds a header; a region that it does not take is an error.
         let code = unsafe { raw::tj3SetCroppingRegion(handle, region) };
         check(path, handle, code)?;
