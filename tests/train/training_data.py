@@ -44,6 +44,8 @@ class FakeLoader:
     unreadable = ()  # what failures() reports
     left_out = 0  # images missing from every batch
 
+    memory_bound = 0
+
     def __init__(
         self, index, *, rows, batch, views, temporal, crop, color, seed, train, loader, pin=False
     ):  # the real one's signature

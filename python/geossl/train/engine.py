@@ -175,6 +175,19 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
     return log.last
 
 
+def _announce(state: TrainState, *, console: Console) -> None:
+    """What is about to run, and the memory that its loader may take."""
+    config, loader = state.config, state.loader
+    model = f"{config.model.backbone} at {config.crop.size} pixels on {config.device}"
+    work = f"{len(state.data.rows):,} images, {len(loader):,} steps of {config.batch} an epoch, {config.epochs} epochs"
+    console.print(f"{config.arm}: {model}; {work}", highlight=False, soft_wrap=True)
+    bound = f"loader: at most {loader.memory_bound / 2**20:,.0f} MiB, by its slots, threads and max_image_mib"
+    console.print(bound, highlight=False)
+    if config.device == "cpu" and config.crop.size > 128:
+        hint = "this takes long on a CPU; `--recipe laptop`, after the arm's, makes it small"
+        console.print(hint, highlight=False)
+
+
 def _find_checkpoint(run: Path, *, resume: Literal["auto"] | None) -> dict[str, Any] | None:
     """The checkpoint to go on from, None to start. Raises UsageError if the folder is not free for it."""
     if not run.exists() or (run.is_dir() and not any(run.iterdir())):
