@@ -287,6 +287,18 @@ def test_leaving_early_ends_the_threads(jpegs: Jpegs) -> None:
     assert batch.images.float().mean() > 0, "the batch outlives its loader"
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads through /proc")
+def test_a_lease_does_not_keep_the_threads(jpegs: Jpegs) -> None:
+    core = loader(jpegs())._core
+    core.start(0, 0)
+    made = core.next()
+    assert made is not None
+    before = bytes(memoryview(made["lease"]))
+    del core
+    assert geossl_threads() == 0
+    assert bytes(memoryview(made["lease"])) == before
+
+
 def test_two_loaders_at_once_and_from_other_threads(jpegs: Jpegs) -> None:
     index = jpegs()
     expected = epoch(loader(index))

@@ -99,7 +99,7 @@ impl TryFrom<RunOptions> for Settings {
 #[pyclass(frozen, module = "geossl._core")]
 struct Loader {
     pipeline: Arc<Pipeline>,
-    /// Keeps the slots' memory alive; dropped after the pipeline's last lease.
+    /// Keeps the slots' memory alive.
     memory: Vec<Py<PyArray1<u8>>>,
 }
 
@@ -160,8 +160,8 @@ impl Loader {
             }
             memory.push(SlotMemory { ptr: slot.data(), len: slot.len() });
         }
-        // SAFETY: the arrays are kept in `memory` and by every lease until the pipeline, which they are dropped
-        // after, has joined its threads; Python sees a slot's bytes only through a lease.
+        // SAFETY: the arrays are kept in `memory` until the threads that write to them are gone (see `drop`), and by
+        // each lease for as long as Python reads its slot; Python sees a slot's bytes only through a lease.
         let pipeline = unsafe { Pipeline::new(source, settings, memory) }.map_err(to_py)?;
         Ok(Self { pipeline: Arc::new(pipeline), memory: slots.into_iter().map(Bound::unbind).collect() })
     }
@@ -227,6 +227,13 @@ impl Loader {
         out.set_item("batches", stats.batches)?;
         out.set_item("ready_at_once", stats.ready_at_once)?;
         Ok(out)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // A lease may outlive this object, and the pipeline with it, but not the other slots' memory.
+        self.pipeline.stop();
     }
 }
 
