@@ -33,7 +33,7 @@ ARMS = ("supervised", "geoloc", "moco", "geo", "tp", "geo_tp")
 K = 50
 BATCH = 64
 TEMPERATURES = (0.02, 0.07, 0.2)
-SETTINGS = ["--recipe", "laptop", "--batch", str(BATCH), "--model.queue", "2048"]
+SETTINGS = ["--recipe", "laptop", "--batch", str(BATCH), "--model.queue", "2048", "--model.temperature", "0.07"]
 
 
 def command(*words: str | Path) -> None:
@@ -101,8 +101,9 @@ def temperatures(index: Path, work: Path, options: argparse.Namespace) -> dict[f
     for value in TEMPERATURES:
         run = work / "runs" / f"temperature-{value}"
         epochs = str(options.epochs * 3 // 5)
-        words = ["--recipe", "moco", *SETTINGS, "--epochs", epochs, "--seed", str(options.seed)]
-        train(held_out, run, *words, "--model.temperature", str(value))
+        settings = [*SETTINGS[:-1], str(value)]
+        words = ["--recipe", "moco", *settings, "--epochs", epochs, "--seed", str(options.seed)]
+        train(held_out, run, *words)
         reports[value] = probe(held_out, run)
     return reports
 
@@ -173,7 +174,8 @@ a place; the class is the main Koppen climate group (A to E) that covers most of
 are apart by blocks of 15 degrees. Trained on {first["train_images"]:,} images of {first["train_places"]:,} places,
 tested on {first["test_images"]:,} images of {first["test_places"]:,} places, {first["classes"]} classes.
 
-Settings: recipes `<arm>` and `laptop` (ResNet-18, views of 32 pixels, batch 64), queue 2048, {options.epochs} epochs,
+Settings: recipes `<arm>` and `laptop` (ResNet-18, views of 32 pixels, batch 64), queue 2048, temperature 0.07,
+{options.epochs} epochs,
 K = {K} clusters, seed {options.seed}. The encoder is frozen; linear: the protocol of the paper with the learning rate
 chosen on held-out training places, last epoch; knn: 20 nearest neighbours by cosine. Per place: the sum of the
 probabilities of its images. In per cent.
