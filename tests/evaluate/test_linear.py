@@ -64,6 +64,7 @@ def test_defaults_are_the_papers():
 def test_fit_is_repeatable_and_leaves_its_input():
     x, y = blobs(100, 8, 3, seed=3)
     before = x.clone()
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
     first, second = (fit_linear(x=x, y=y, classes=3, lr=1.0, epochs=3, seed=9) for _ in range(2))
     assert torch.equal(first[0], second[0])
