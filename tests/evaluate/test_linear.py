@@ -61,11 +61,17 @@ def test_defaults_are_the_papers():
     torch.testing.assert_close(weight.double(), want, rtol=1e-3, atol=1e-4)
 
 
-def test_fit_is_repeatable_and_leaves_its_input():
-    x, y = blobs(100, 8, 3, seed=3)
-    before = x.clone()
+@pytest.fixture
+def two_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_fit_is_repeatable_and_leaves_its_input(two_threads):
+    x, y = blobs(100, 8, 3, seed=3)
+    before = x.clone()
     first, second = (fit_linear(x=x, y=y, classes=3, lr=1.0, epochs=3, seed=9) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
