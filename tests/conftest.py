@@ -9,18 +9,6 @@ import pytest
 # imported, and for the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / "shared"
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real imagery, where the checkout has it beside it."""
-    folder = SHARED / "data"
-    if not folder.is_dir():
-        pytest.skip(f"needs the real imagery in {folder}")
-    return folder
-
 
 @pytest.fixture(scope="session")
 def planet(tmp_path_factory: pytest.TempPathFactory) -> Path:

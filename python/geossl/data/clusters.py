@@ -51,12 +51,11 @@ class Clusters:
                 f"the clusters were made from another index than {index.source or 'this one'}: "
                 f"run `geossl data cluster {index.source or 'INDEX'}` again"
             )
-        labels = np.full(len(index), -1, dtype=np.int64)
         _, first = np.unique(index.places, return_index=True)
         names = _place_names(index, first)
         known = dict(zip(self.places["location_id"].to_pylist(), self.places["cluster"].to_pylist(), strict=True))
         per_place = np.array([known.get(name, -1) for name in names], dtype=np.int64)
-        labels[:] = per_place[index.places]
+        labels: np.ndarray = per_place[index.places]
         return labels
 
     def write(self, path: Path) -> None:
@@ -125,7 +124,7 @@ def cluster_places(
         raise UsageError(f"{index.source or 'the index'}: {e}") from e
     places = pa.table(
         {
-            "location_id": pa.array([_place_names(index, first)[i] for i in np.flatnonzero(known)], pa.string()),
+            "location_id": pa.array(_place_names(index, first[known]), pa.string()),
             "lat": lat[known],
             "lon": lon[known],
             "cluster": pa.array(found["labels"], pa.int32()),

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from geossl.errors import GeosslError, UsageError
+from geossl.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,15 +53,11 @@ def plot_summary(
     _draw_loss(figure.add_subplot(grid[0, 1]), _read_losses(run / "metrics.jsonl"))
     _draw_pair(figure.add_subfigure(grid[1, 0]), index)
     _draw_results(figure.add_subplot(grid[1, 1]), results)
-    partial = out.with_name(f".{out.name}.partial")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, format="png")
-        partial.replace(out)
+        with replacing(out) as file:
+            figure.savefig(file, format="png")
     except OSError as e:
         raise GeosslError(f"{out}: cannot write the picture: {e}") from e
-    finally:
-        partial.unlink(missing_ok=True)
     return out
 
 

@@ -263,6 +263,9 @@ impl Shared {
 
     fn finish(&self, job: &Job, outcome: Result<Option<Vec<usize>>>) {
         let position = self.position(job);
+        // Drawn before the lock is taken, which every thread waits for.
+        let colors: Vec<_> =
+            (0..self.source.views).map(|view| self.source.color_params(job.epoch, position, view)).collect();
         let mut state = self.lock();
         // The run may have been stopped and its flights dropped meanwhile.
         let Some(run) = state.run.as_mut() else { return };
@@ -273,8 +276,7 @@ impl Shared {
                 for (view, row) in rows.unwrap_or_default().into_iter().enumerate() {
                     let at = view * flight.samples + job.sample;
                     flight.rows[at] = row as i64;
-                    let color = self.source.color_params(job.epoch, position, view);
-                    flight.color[at * COLOR_PARAMS..][..COLOR_PARAMS].copy_from_slice(&color);
+                    flight.color[at * COLOR_PARAMS..][..COLOR_PARAMS].copy_from_slice(&colors[view]);
                 }
             }
             // Of several failures the one of the lowest sample is reported, whichever thread was first.
