@@ -1,6 +1,6 @@
 """Types of the Rust extension. Checked against it by mypy.stubtest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -18,6 +18,9 @@ __all__ = [
     "index_read_headers",
     "index_scan_fmow",
     "kmeans",
+    "pack_footer",
+    "pack_verify",
+    "pack_write",
 ]
 
 __version__: str
@@ -40,6 +43,24 @@ def index_scan_fmow(root: str | PathLike[str], *, kind: str | None, threads: int
 def index_read_headers(root: str | PathLike[str], paths: list[str], *, threads: int) -> dict[str, Any]: ...
 def index_fmow_names(root: str | PathLike[str], paths: list[str]) -> dict[str, Any]: ...
 def index_parse_timestamps(texts: list[str]) -> NDArray[np.int64]: ...
+def pack_write(
+    paths: Sequence[str],
+    boxes: NDArray[np.int32],
+    *,
+    options: dict[str, Any],
+    progress: Callable[[dict[str, Any]], object],
+) -> dict[str, Any]: ...
+def pack_verify(
+    paths: Sequence[str],
+    boxes: NDArray[np.int32],
+    *,
+    shards: Sequence[str],
+    shard: NDArray[np.int32],
+    offset: NDArray[np.int64],
+    options: dict[str, Any],
+    progress: Callable[[dict[str, Any]], object],
+) -> tuple[dict[str, Any], list[tuple[int, str]]]: ...
+def pack_footer(path: str | PathLike[str]) -> dict[str, Any]: ...
 
 @final
 class Loader:
@@ -47,6 +68,7 @@ class Loader:
         cls,
         *,
         paths: Sequence[str],
+        pack: dict[str, Any] | None,
         boxes: NDArray[np.int32],
         places: NDArray[np.int32],
         views: int,

@@ -46,8 +46,10 @@ class Index:
         return len(self.table)
 
     @classmethod
-    def read(cls, path: Path, *, root: Path | None = None) -> Index:
+    def read(cls, path: Path, *, root: Path | None = None, images: bool = True) -> Index:
         """Read an index that `write` made; `root` takes the place of the folder that it names.
+
+        `images` looks whether its images are there, which they need not be where a pack is read.
 
         Raises UsageError if it is missing, not an index, of another schema version, or without its images.
         """
@@ -63,7 +65,8 @@ class Index:
         if not table.schema.equals(SCHEMA):
             raise UsageError(f"{path}: its columns were changed; make it again with: geossl data index SRC -o {path}")
         folder = path.resolve().parent / metadata["root"] if root is None else Path(root).resolve()
-        _check_images(path, table, folder)
+        if images:
+            _check_images(path, table, folder)
         return cls(table=table, root=folder, content_hash=content_hash(table), source=path)
 
     def write(self, path: Path) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from geossl import _core
+from geossl.data.pack import Pack
+from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,6 +127,14 @@ class Loader:
         on_error = "skip" if loader.on_error == "substitute" and not train else loader.on_error
         color_options = _color_options(color, crop.size) if color is not None and train else None
         cut = cut or ("random_resized" if train else "center")
+        pack = None if loader.pack is None else Pack.read(loader.pack)
+        boxes = image_boxes(table)
+        located = None
+        if pack is not None:
+            pack.check(crop)
+            located = pack.locate(table["path"], boxes)
+            if pack.form.short_side is not None:
+                boxes = np.zeros_like(boxes)  # what was packed is the box
         self._raises = on_error == "raise"
         options: dict[str, Any] = {
             "rows": hashlib.blake2b(self._rows.numpy().tobytes(), digest_size=16).hexdigest(),
@@ -137,6 +147,8 @@ class Loader:
             "crop": crop.model_dump(mode="json"),
             "color": color_options,
             "on_error": on_error,
+            # A lossless pack gives the files' very batches, so that a run may go from one to the other.
+            "pack": None if pack is None or pack.form.short_side is None else asdict(pack.form),
         }
         digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16)
         self._options_hash = digest.hexdigest()
@@ -146,7 +158,8 @@ class Loader:
         self._shape, self._dtype = shape, dtype
         self._core = _core.Loader(
             paths=[str(index.root / path) for path in table["path"].to_pylist()],
-            boxes=_boxes(table),
+            pack=located,
+            boxes=boxes,
             places=np.ascontiguousarray(index.places[rows], dtype=np.int32),
             views=views,
             temporal=temporal,
@@ -264,12 +277,6 @@ def _kind(table: Any) -> tuple[int, int]:
     if dtypes[0] not in _BITS:
         raise UsageError(f"images of type {dtypes[0]} are not read: uint8 and uint16 are")
     return int(bands[0]), _BITS[dtypes[0]]
-
-
-def _boxes(table: Any) -> np.ndarray:
-    """int32 [n, 4] of x, y, width, height; width 0 stands for the whole image."""
-    columns = [table[f"box_{side}"].fill_null(0).to_numpy() for side in ("x", "y", "w", "h")]
-    return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.int32)
 
 
 def _color_options(color: ColorConfig, size: int) -> dict[str, Any]:

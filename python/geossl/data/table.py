@@ -101,3 +101,9 @@ def content_hash(table: pa.Table) -> str:
             values: np.ndarray = number.fill_null(0).to_numpy(zero_copy_only=False)
             digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
+
+
+def image_boxes(table: pa.Table) -> np.ndarray:
+    """int32 [N, 4] of x, y, width, height, pixels; width 0 stands for the whole image."""
+    columns = [table[f"box_{side}"].fill_null(0).to_numpy() for side in ("x", "y", "w", "h")]
+    return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.int32)

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from geossl.augment import normalize
 from geossl.config import CropConfig, LoaderConfig
 from geossl.data.loader import Loader
 from geossl.errors import GeosslError
+from geossl.progress import image_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +104,7 @@ def extract(
     x: torch.Tensor | None = None
     seen: list[torch.Tensor] = []
     done = 0
-    with torch.no_grad(), _progress() as progress:
+    with torch.no_grad(), image_progress() as progress:
         task = progress.add_task(title, total=len(rows))
         for read in source:
             images = read.images[0].to(device, non_blocking=True)
@@ -130,28 +128,6 @@ def extract(
         places=torch.from_numpy(index.places)[row],
         rows=row,
         failures=source.failures(),
-    )
-
-
-class _Rate(ProgressColumn):
-    """Images a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} images/s")
-
-
-def _progress() -> Progress:
-    """A bar on a terminal, silence elsewhere."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,}/{task.total:,}"),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
     )
 
 

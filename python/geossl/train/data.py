@@ -56,7 +56,7 @@ def read_data(config: TrainConfig) -> TrainData:
         UsageError: a file is missing or not what it should be, or the data lacks what the arm needs.
 
     """
-    index = Index.read(config.data, root=config.loader.root)
+    index = Index.read(config.data, root=config.loader.root, images=config.loader.pack is None)
     rows = _split_rows(config, index)
     labels: np.ndarray | None = None
     classes = 0

@@ -8,6 +8,7 @@ pub mod error;
 pub mod geo;
 pub mod index;
 pub mod order;
+pub mod pack;
 pub mod pairs;
 pub mod parallel;
 pub mod pipeline;

@@ -85,6 +85,30 @@ impl Resampler {
         Ok(())
     }
 
+    /// The region of a raster, resized to `size`, or copied where it has that size.
+    pub fn whole(&mut self, raster: &Raster, region: Rect, size: (u32, u32)) -> Result<Raster> {
+        let outer = Rect { x: region.x - raster.rect.x, y: region.y - raster.rect.y, ..region };
+        let (bands, rect) = (raster.bands, Rect { x: 0, y: 0, width: size.0, height: size.1 });
+        let count = size.0 as usize * size.1 as usize * usize::from(bands);
+        let mut to = |data: &[u8], bytes: usize, out: &mut [u8]| {
+            let source = Pixels { data, width: raster.rect.width, height: raster.rect.height };
+            self.resize(source, outer, None, Kind { bands: usize::from(bands), bytes }, size, out)
+        };
+        let samples = match &raster.samples {
+            Samples::U8(values) => {
+                let mut out = vec![0; count];
+                to(values, 1, &mut out)?;
+                Samples::U8(out)
+            }
+            Samples::U16(values) => {
+                let mut out = vec![0; count * 2];
+                to(as_bytes(values), 2, &mut out)?;
+                Samples::U16(out.chunks_exact(2).map(|b| u16::from_ne_bytes([b[0], b[1]])).collect())
+            }
+        };
+        Ok(Raster { rect, bands, samples })
+    }
+
     /// Resamples `part` (in pixels of `area`, all of it if None) of `area` of the source to `target`.
     fn resize(
         &mut self,

@@ -1,11 +1,13 @@
 //! One sample of a batch: which images it shows, and their pixels.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::color::{self, COLOR_PARAMS, ColorSpec};
 use crate::crop::{self, CropSpec, Cut, Geometry, Rect};
 use crate::decode::{self, Decoders};
 use crate::order::Permutation;
+use crate::pack::Shards;
+use crate::pack::record::Record;
 use crate::pairs::Places;
 use crate::resize::Resampler;
 use crate::rng::{Draws, Stage};
@@ -17,6 +19,8 @@ use crate::{Error, Result};
 pub struct Source {
     /// File of each row.
     pub paths: Vec<PathBuf>,
+    /// The pack that is read in place of the files, if there is one.
+    pub pack: Option<Packed>,
     /// Box [x, y, width, height] of each row in pixels, None for the whole image.
     pub boxes: Vec<Option<[i32; 4]>>,
     /// Rows by place.
@@ -43,6 +47,15 @@ pub struct Source {
     pub max_image_bytes: u64,
 }
 
+/// Where the images lie in a pack.
+#[derive(Debug)]
+pub struct Packed {
+    /// The pack.
+    pub shards: Shards,
+    /// Shard, offset and length of each row's record; shard -1 where the image could not be packed.
+    pub at: Vec<(i32, u64, u64)>,
+}
+
 /// What a thread keeps from sample to sample.
 #[derive(Default)]
 pub struct Scratch {
@@ -53,6 +66,14 @@ pub struct Scratch {
     pub bytes_read: u64,
     /// Images decoded so far.
     pub images: u64,
+}
+
+impl Packed {
+    fn record(&self, path: &Path, row: usize) -> Result<Record<'_>> {
+        let (shard, offset, _) = self.at[row];
+        let shard = u32::try_from(shard).map_err(|_| Error::data(path, "could not be packed"))?;
+        self.shards.record(path, shard, offset)
+    }
 }
 
 impl Source {
@@ -105,10 +126,15 @@ impl Source {
                 continue;
             }
             let path = &self.paths[row];
-            decode::read_file(path, &mut scratch.file, self.max_image_bytes)?;
-            scratch.bytes_read += scratch.file.len() as u64;
             scratch.images += 1;
-            let image = decode::open(path, &scratch.file, &mut scratch.decoders, self.max_image_bytes)?;
+            let image = match &self.pack {
+                None => {
+                    decode::read_file(path, &mut scratch.file, self.max_image_bytes)?;
+                    scratch.bytes_read += scratch.file.len() as u64;
+                    decode::open(path, &scratch.file, &mut scratch.decoders, self.max_image_bytes)?
+                }
+                Some(pack) => decode::packed(path, pack.record(path, row)?, self.max_image_bytes)?,
+            };
             if (image.bands, image.bits) != (self.bands, self.bits) {
                 return Err(Error::data(
                     path,
@@ -118,17 +144,7 @@ impl Source {
                     ),
                 ));
             }
-            let region = match self.boxes[row] {
-                None => Rect { x: 0, y: 0, width: image.width, height: image.height },
-                Some(bounds) => {
-                    crop::region(bounds, (image.width, image.height), self.crop.context).ok_or_else(|| {
-                        Error::data(
-                            path,
-                            format!("box {bounds:?} lies outside the {} x {} pixels", image.width, image.height),
-                        )
-                    })?
-                }
-            };
+            let region = image.region(self.boxes[row], self.crop.context)?;
             let views: Vec<(usize, Geometry)> = (first..rows.len())
                 .filter(|&view| rows[view] == row)
                 .map(|view| (view, self.geometry(region, epoch, position, view)))
@@ -138,7 +154,7 @@ impl Source {
                 .map(|(_, g)| if g.resized.is_some() { region } else { g.window.within(region) })
                 .reduce(Rect::union)
                 .unwrap_or(region);
-            let raster = image.decode(wanted, &mut scratch.decoders)?;
+            let raster = image.decode(wanted, &mut scratch.decoders).map_err(|e| self.located(e, row))?;
             for (view, geometry) in views {
                 // The raster may hold less than the region: then the window is all that is looked at.
                 let (area, geometry) = if geometry.resized.is_some() {
@@ -150,8 +166,17 @@ impl Source {
                 scratch.resampler.view(&raster, area, &geometry, self.crop.size, outs[view])?;
             }
             scratch.decoders.recycle(raster);
+            scratch.bytes_read += std::mem::take(&mut scratch.decoders.packed_bytes);
         }
         Ok(())
+    }
+
+    /// The error with the place in the pack that it is about, where there is a pack.
+    fn located(&self, error: Error, row: usize) -> Error {
+        match &self.pack {
+            Some(Packed { shards, at }) if at[row].0 >= 0 => shards.located(error, at[row].0 as u32, at[row].1),
+            _ => error,
+        }
     }
 
     fn geometry(&self, region: Rect, epoch: u64, position: u64, view: usize) -> Geometry {

@@ -9,6 +9,7 @@ mod cluster;
 mod error;
 mod index;
 mod loader;
+mod pack;
 
 #[pymodule(gil_used = false)]
 mod _core {
@@ -19,6 +20,7 @@ mod _core {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
+        crate::pack::register(m)?;
         crate::index::register(m)
     }
 }

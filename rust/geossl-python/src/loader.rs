@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use geossl_core::color::ColorSpec;
 use geossl_core::crop::{CropSpec, Cut};
+use geossl_core::pack::Shards;
 use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
-use geossl_core::sample::Source;
+use geossl_core::sample::{Packed, Source};
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
@@ -68,6 +69,24 @@ impl From<ColorOptions> for ColorSpec {
     }
 }
 
+/// Where the images lie in a pack, by row; shard -1 where one could not be packed.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct PackOptions<'py> {
+    shards: Vec<PathBuf>,
+    shard: PyReadonlyArray1<'py, i32>,
+    offset: PyReadonlyArray1<'py, i64>,
+    length: PyReadonlyArray1<'py, i64>,
+}
+
+impl PackOptions<'_> {
+    fn open(self) -> PyResult<Packed> {
+        let (shard, offset, length) = (self.shard.as_array(), self.offset.as_array(), self.length.as_array());
+        let at = shard.iter().zip(offset).zip(length).map(|((&s, &at), &n)| (s, at as u64, n as u64)).collect();
+        Ok(Packed { shards: Shards::open(self.shards).map_err(to_py)?, at })
+    }
+}
+
 /// How batches are made.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -108,10 +127,11 @@ impl Loader {
     /// `boxes`: int32 [n, 4] of x, y, width, height, width 0 for the whole image; `slots`: uint8 arrays, one
     /// rank's part of a batch each: views * samples * size * size * bands * bits / 8 bytes.
     #[new]
-    #[pyo3(signature = (*, paths, boxes, places, views, temporal, seed, shuffle, cut, crop, color, bands, bits, max_image_bytes, options, slots))]
+    #[pyo3(signature = (*, paths, pack, boxes, places, views, temporal, seed, shuffle, cut, crop, color, bands, bits, max_image_bytes, options, slots))]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new(
         paths: Vec<PathBuf>,
+        pack: Option<PackOptions<'_>>,
         boxes: PyReadonlyArray2<'_, i32>,
         places: PyReadonlyArray1<'_, i32>,
         views: usize,
@@ -130,8 +150,13 @@ impl Loader {
         if boxes.shape() != [paths.len(), 4] || places.len() != paths.len() || !(1..=255).contains(&views) {
             return Err(PyValueError::new_err("paths, boxes and places must be of one length, views 1 to 255"));
         }
+        let pack = pack.map(PackOptions::open).transpose()?;
+        if pack.as_ref().is_some_and(|pack| pack.at.len() != paths.len()) {
+            return Err(PyValueError::new_err("paths and the pack's places must be of one length"));
+        }
         let boxes = boxes.as_array();
         let source = Source {
+            pack,
             boxes: boxes.rows().into_iter().map(|b| (b[2] > 0).then(|| [b[0], b[1], b[2], b[3]])).collect(),
             places: Places::new(places.as_slice()?),
             paths,

@@ -10,7 +10,7 @@ use crate::crop::Rect;
 use crate::{Error, Result};
 
 /// Progressive files with more scans than this are refused: each scan costs a pass over the whole image.
-const MAX_SCANS: i32 = 100;
+pub const MAX_SCANS: i32 = 100;
 
 /// A decompressor; it keeps its buffers from image to image.
 #[derive(Default)]
@@ -118,7 +118,7 @@ impl Jpeg {
 }
 
 /// Whether the file has its end. Bytes after the marker are common, but not many.
-fn ends(bytes: &[u8]) -> bool {
+pub fn ends(bytes: &[u8]) -> bool {
     let tail = &bytes[bytes.len().saturating_sub(1 << 16)..];
     tail.ends_with(&[0xFF, 0xD9]) || tail.windows(2).any(|pair| pair == [0xFF, 0xD9])
 }
@@ -159,7 +159,7 @@ fn rgb_from_cmyk(cmyk: &[u8]) -> Vec<u8> {
     cmyk.chunks_exact(4).flat_map(|p| [light(p[0], p[3]), light(p[1], p[3]), light(p[2], p[3])]).collect()
 }
 
-fn check(path: &Path, handle: raw::tjhandle, code: libc::c_int) -> Result<()> {
+pub fn check(path: &Path, handle: raw::tjhandle, code: libc::c_int) -> Result<()> {
     if code == 0 {
         return Ok(());
     }

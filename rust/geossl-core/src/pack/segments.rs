@@ -1,0 +1,268 @@
+//! JPEG in pieces: a scan cut by restart markers into segments that start anew, and a JPEG made of some of them.
+//!
+//! Within a scan every value is coded as a difference from, or at an unknown bit after, the one before, so that
+//! nothing can be left out; after a restart marker it starts anew. With a marker after the same number of blocks in
+//! every row, the segments form a grid, and any rectangle of them is the scan of a smaller image.
+
+use std::path::Path;
+
+use turbojpeg::raw;
+
+use super::record::{Codec, Kind, Record, Units};
+use crate::decode::jpeg::{MAX_SCANS, check, ends};
+use crate::{Error, Result};
+
+/// Widest segment, pixels: wide enough that the marker costs little, narrow enough that a crop fits closely.
+const WIDEST: u32 = 192;
+/// Segments are read this far around a crop: upsampling of chroma looks at most at one sample of it to each side,
+/// which is at most four pixels.
+pub const MARGIN: u32 = 8;
+
+/// Where a JPEG's parts lie.
+struct Parts {
+    /// Start of the frame header's data, after its length.
+    frame: usize,
+    /// End of the scan header: the scan's data starts here.
+    scan: usize,
+    /// Whether the frame is a progressive one.
+    progressive: bool,
+}
+
+/// Frame of a JPEG.
+struct Frame {
+    size: (u32, u32),
+    /// Pixels of the blocks (MCUs) that a scan of all components is made of.
+    block: (u32, u32),
+}
+
+/// Walks the markers up to the first scan. None if the file is not a JPEG of the usual form.
+fn parts(jpeg: &[u8]) -> Option<Parts> {
+    let (mut at, mut frame, mut progressive) = (2, None, false);
+    loop {
+        let (0xFF, code) = (*jpeg.get(at)?, *jpeg.get(at + 1)?) else { return None };
+        match code {
+            // A filler byte, or a marker without data.
+            0xFF => {
+                at += 1;
+                continue;
+            }
+            0x01 | 0xD0..=0xD8 => {
+                at += 2;
+                continue;
+            }
+            _ => {}
+        }
+        let length = usize::from(u16::from_be_bytes([*jpeg.get(at + 2)?, *jpeg.get(at + 3)?]));
+        match code {
+            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
+                frame = Some(at + 4);
+                progressive = matches!(code, 0xC2 | 0xC6 | 0xCA | 0xCE);
+            }
+            0xDA => return Some(Parts { frame: frame?, scan: at + 2 + length, progressive }),
+            0xD9 => return None,
+            _ => {}
+        }
+        at += 2 + length;
+    }
+}
+
+/// Whether a JPEG file is a progressive one.
+pub fn progressive(jpeg: &[u8]) -> bool {
+    parts(jpeg).is_some_and(|parts| parts.progressive)
+}
+
+fn frame(jpeg: &[u8], parts: &Parts) -> Option<Frame> {
+    let data = jpeg.get(parts.frame..)?;
+    let side = |at: usize| Some(u32::from(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?])));
+    let factors = data.get(6..)?.chunks_exact(3).take(usize::from(*data.get(5)?)).map(|component| component[1]);
+    let (h, v) = factors.clone().fold((0, 0), |(h, v), f| (h.max(u32::from(f >> 4)), v.max(u32::from(f & 15))));
+    // A scan of one component is made of single blocks, whatever the factors say.
+    let block = if factors.count() == 1 { (8, 8) } else { (8 * h, 8 * v) };
+    (block.0 > 0 && block.1 > 0).then_some(Frame { size: (side(3)?, side(1)?), block })
+}
+
+/// Pixels of a segment: the widest that divides the row of blocks evenly, as all segments of a scan are equal.
+fn segment_width(frame: &Frame) -> u32 {
+    let across = frame.size.0.div_ceil(frame.block.0).max(1);
+    let blocks = (1..=across).rev().find(|n| across % n == 0 && (n * frame.block.0 <= WIDEST || *n == 1));
+    blocks.unwrap_or(1) * frame.block.0
+}
+
+/// TurboJPEG's codec for whole files.
+#[derive(Default)]
+pub struct Transcoder {
+    transformer: Option<Handle>,
+    compressor: Option<Handle>,
+}
+
+struct Handle(raw::tjhandle);
+
+// SAFETY: a TurboJPEG handle may move between threads; only concurrent use is forbidden, and every use is `&mut`.
+unsafe impl Send for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from tj3Init and is destroyed once.
+        unsafe { raw::tj3Destroy(self.0) };
+    }
+}
+
+/// Bytes that libjpeg-turbo allocated.
+struct Output {
+    data: *mut u8,
+    len: raw::size_t,
+}
+
+impl Output {
+    fn bytes(&self) -> &[u8] {
+        if self.data.is_null() {
+            return &[];
+        }
+        // SAFETY: libjpeg-turbo wrote `len` bytes there.
+        unsafe { std::slice::from_raw_parts(self.data, self.len as usize) }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // SAFETY: the memory is libjpeg-turbo's, or null.
+        unsafe { raw::tj3Free(self.data.cast()) };
+    }
+}
+
+fn handle(slot: &mut Option<Handle>, kind: raw::TJINIT) -> Result<raw::tjhandle> {
+    if slot.is_none() {
+        // SAFETY: a plain constructor; null is checked.
+        let made = unsafe { raw::tj3Init(kind as libc::c_int) };
+        if made.is_null() {
+            return Err(Error::Internal("libjpeg-turbo gave no compressor".into()));
+        }
+        *slot = Some(Handle(made));
+    }
+    slot.as_ref().map(|h| h.0).ok_or_else(|| Error::Internal("libjpeg-turbo gave no compressor".into()))
+}
+
+fn set(handle: raw::tjhandle, param: raw::TJPARAM, value: u32) {
+    // SAFETY: the handle is valid; a value that it does not take leaves the old one, and the result is checked.
+    unsafe { raw::tj3Set(handle, param as libc::c_int, value as libc::c_int) };
+}
+
+impl Transcoder {
+    /// The record of a JPEG file: its very coefficients, in segments. None where the file's form does not allow it
+    /// (its pixels can still be packed). Fails if the file is broken.
+    pub fn transcode(&mut self, path: &Path, jpeg: &[u8], orientation: u8) -> Result<Option<Vec<u8>>> {
+        if !ends(jpeg) {
+            return Err(Error::data(path, "the JPEG is cut short (it has no end-of-image marker)"));
+        }
+        let Some(found) = parts(jpeg).and_then(|parts| frame(jpeg, &parts)) else { return Ok(None) };
+        let handle = handle(&mut self.transformer, raw::TJINIT_TJINIT_TRANSFORM)?;
+        set(handle, raw::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS as u32);
+        set(handle, raw::TJPARAM_TJPARAM_OPTIMIZE, 1);
+        set(handle, raw::TJPARAM_TJPARAM_RESTARTBLOCKS, segment_width(&found) / found.block.0);
+        // SAFETY: all zero is a transform that changes nothing: no crop, no filter, a baseline JPEG.
+        let mut transform: raw::tjtransform = unsafe { std::mem::zeroed() };
+        transform.options = raw::TJXOPT_COPYNONE as libc::c_int;
+        let mut out = Output { data: std::ptr::null_mut(), len: 0 };
+        // SAFETY: `jpeg` outlives the call; `out` is null, so that libjpeg-turbo allocates, and frees it when dropped.
+        let code = unsafe {
+            raw::tj3Transform(
+                handle,
+                jpeg.as_ptr(),
+                jpeg.len() as raw::size_t,
+                1,
+                &raw mut out.data,
+                &raw mut out.len,
+                &raw const transform,
+            )
+        };
+        check(path, handle, code)?;
+        record(out.bytes(), orientation)
+    }
+
+    /// The record of 8-bit RGB samples, compressed with `quality` (1 to 100) and chroma at half the resolution.
+    pub fn compress(&mut self, path: &Path, rgb: &[u8], size: (u32, u32), quality: u8) -> Result<Vec<u8>> {
+        let handle = handle(&mut self.compressor, raw::TJINIT_TJINIT_COMPRESS)?;
+        let wanted = Frame { size, block: (16, 16) };
+        set(handle, raw::TJPARAM_TJPARAM_QUALITY, u32::from(quality));
+        set(handle, raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_420 as u32);
+        set(handle, raw::TJPARAM_TJPARAM_OPTIMIZE, 1);
+        set(handle, raw::TJPARAM_TJPARAM_RESTARTBLOCKS, segment_width(&wanted) / wanted.block.0);
+        if rgb.len() != size.0 as usize * size.1 as usize * 3 {
+            return Err(Error::Internal("samples of another size".into()));
+        }
+        let mut out = Output { data: std::ptr::null_mut(), len: 0 };
+        // SAFETY: `rgb` holds rows of width * 3 bytes, which is what a pitch of 0 means; `out` as above.
+        let code = unsafe {
+            raw::tj3Compress8(
+                handle,
+                rgb.as_ptr(),
+                size.0 as libc::c_int,
+                0,
+                size.1 as libc::c_int,
+                raw::TJPF_TJPF_RGB as libc::c_int,
+                &raw mut out.data,
+                &raw mut out.len,
+            )
+        };
+        check(path, handle, code)?;
+        record(out.bytes(), 1)?.ok_or_else(|| Error::data(path, "too large for a JPEG"))
+    }
+}
+
+/// Cuts a JPEG at its restart markers. None if they do not make a grid.
+fn record(jpeg: &[u8], orientation: u8) -> Result<Option<Vec<u8>>> {
+    let cut = parts(jpeg).and_then(|parts| {
+        let frame = frame(jpeg, &parts)?;
+        let (mut segments, mut start) = (Vec::new(), parts.scan);
+        let mut at = start;
+        loop {
+            at += jpeg.get(at..)?.iter().position(|&byte| byte == 0xFF)?;
+            match jpeg.get(at + 1)? {
+                0 => at += 2,
+                0xD0..=0xD7 => {
+                    segments.push(jpeg.get(start..at)?);
+                    at += 2;
+                    start = at;
+                }
+                0xD9 => {
+                    segments.push(jpeg.get(start..at)?);
+                    break;
+                }
+                _ => return None,
+            }
+        }
+        Some((parts, frame, segments))
+    });
+    let Some((parts, frame, segments)) = cut else { return Ok(None) };
+    let unit = (segment_width(&frame), frame.block.1);
+    let kind = Kind { codec: Codec::Jpeg, size: frame.size, unit, bands: 3, bits: 8, orientation };
+    let (columns, rows) = kind.grid();
+    let fits = segments.iter().all(|segment| u16::try_from(segment.len()).is_ok());
+    if !fits || segments.len() as u64 != u64::from(columns) * u64::from(rows) {
+        return Ok(None);
+    }
+    super::record::encode(&kind, &jpeg[..parts.scan], &segments).map(Some)
+}
+
+/// Writes the JPEG of the wanted segments to `out`. Returns the bytes that were looked at.
+pub fn stitch(path: &Path, record: &Record<'_>, wanted: Units, out: &mut Vec<u8>) -> Result<u64> {
+    out.clear();
+    out.extend(record.tables);
+    let size = record.kind.rect(wanted);
+    let broken = || Error::data(path, "its JPEG tables in the pack are broken");
+    let frame = parts(record.tables).ok_or_else(broken)?.frame;
+    let sides = out.get_mut(frame + 1..frame + 5).ok_or_else(broken)?;
+    sides[..2].copy_from_slice(&(size.height as u16).to_be_bytes());
+    sides[2..].copy_from_slice(&(size.width as u16).to_be_bytes());
+    let mut number = 0u8;
+    let looked_at = record.each(path, wanted, |column, row, segment| {
+        if (column, row) != (wanted.columns.0, wanted.rows.0) {
+            out.extend([0xFF, 0xD0 | number]);
+            number = (number + 1) & 7;
+        }
+        out.extend(segment);
+        Ok(())
+    })?;
+    out.extend([0xFF, 0xD9]);
+    Ok(looked_at)
+}
