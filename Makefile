@@ -45,6 +45,10 @@ test-python: $(VENV)/.wheel ## Tests of the package, as installed from the wheel
 bench: $(VENV)/.wheel ## The loader beside its peers
 	$(BIN)/python benches/loader.py
 
+.PHONY: soak
+soak: $(VENV)/.wheel ## A hundred thousand batches with flat memory; writes docs/soak.md
+	$(BIN)/python tools/soak.py --report docs/soak.md
+
 .PHONY: results-bmng
 results-bmng: $(VENV)/.wheel ## All arms on the Blue Marble tiles; writes docs/results.md (about an hour on two cores)
 	$(BIN)/python tools/results_bmng.py
