@@ -1,7 +1,9 @@
 //! One sample of a batch: which images it shows, and their pixels.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use crate::advice;
 use crate::color::{self, COLOR_PARAMS, ColorSpec};
 use crate::crop::{self, CropSpec, Cut, Geometry, Rect};
 use crate::decode::{self, Decoders};
@@ -49,10 +51,30 @@ pub struct Scratch {
     decoders: Decoders,
     resampler: Resampler,
     file: Vec<u8>,
-    /// Bytes read so far.
-    pub bytes_read: u64,
-    /// Images decoded so far.
+    /// What was done since it was last taken.
+    pub tally: Tally,
+}
+
+impl Scratch {
+    /// To be called after a failure: a broken file may leave a decoder in a state that fails the next ones too.
+    pub fn reset(&mut self) {
+        *self = Self { tally: self.tally, ..Self::default() };
+    }
+}
+
+/// What was done, and how long it took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    /// Images read and decoded.
     pub images: u64,
+    /// Bytes of files read.
+    pub bytes_read: u64,
+    /// Spent on reading.
+    pub read: Duration,
+    /// Spent on decoding.
+    pub decode: Duration,
+    /// Spent on cutting and resampling.
+    pub resample: Duration,
 }
 
 impl Source {
@@ -90,6 +112,11 @@ impl Source {
         std::iter::repeat_with(move || draws.below(self.paths.len()))
     }
 
+    /// Tells the system that the image of `row` is read soon. Errors are left to the one who reads it.
+    pub fn advise(&self, row: usize) {
+        advice::will_need(&self.paths[row]);
+    }
+
     /// Writes the views of `rows` to `outs`, one buffer of `view_bytes` each. An image that several views show is
     /// read and decoded once.
     pub fn fill(
@@ -104,10 +131,12 @@ impl Source {
             if rows[..first].contains(&row) {
                 continue;
             }
+            let mut clock = Instant::now();
             let path = &self.paths[row];
             decode::read_file(path, &mut scratch.file, self.max_image_bytes)?;
-            scratch.bytes_read += scratch.file.len() as u64;
-            scratch.images += 1;
+            scratch.tally.bytes_read += scratch.file.len() as u64;
+            scratch.tally.images += 1;
+            scratch.tally.read += lap(&mut clock);
             let image = decode::open(path, &scratch.file, &mut scratch.decoders, self.max_image_bytes)?;
             if (image.bands, image.bits) != (self.bands, self.bits) {
                 return Err(Error::data(
@@ -139,6 +168,7 @@ impl Source {
                 .reduce(Rect::union)
                 .unwrap_or(region);
             let raster = image.decode(wanted, &mut scratch.decoders)?;
+            scratch.tally.decode += lap(&mut clock);
             for (view, geometry) in views {
                 // The raster may hold less than the region: then the window is all that is looked at.
                 let (area, geometry) = if geometry.resized.is_some() {
@@ -149,6 +179,7 @@ impl Source {
                 };
                 scratch.resampler.view(&raster, area, &geometry, self.crop.size, outs[view])?;
             }
+            scratch.tally.resample += lap(&mut clock);
             scratch.decoders.recycle(raster);
         }
         Ok(())
@@ -158,4 +189,10 @@ impl Source {
         let mut draws = Draws::new(self.seed, epoch, position, view as u8, Stage::Crop);
         crop::geometry(self.cut, &self.crop, (region.width, region.height), &mut draws)
     }
+}
+
+/// The time since `clock`, which is set to now.
+fn lap(clock: &mut Instant) -> Duration {
+    let before = std::mem::replace(clock, Instant::now());
+    *clock - before
 }
