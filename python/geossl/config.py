@@ -37,7 +37,7 @@ class LoaderConfig(Section):
     split: str | None = None
     """Train on this split alone; by default `train` where the index has splits, else everything."""
     threads: int = Field(0, ge=0, le=1024)
-    """Decoding threads; 0 is one for every core that this process may use."""
+    """Decoding threads; 0 leaves the trainer its core: (cores - 1) / processes on this machine, at least 1."""
     slots: int = Field(4, ge=2, le=64)
     """Batches held in memory: one in use, the others being filled."""
     on_error: Literal["raise", "substitute", "skip"] = "raise"

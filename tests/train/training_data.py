@@ -6,6 +6,7 @@ import torch
 
 from geossl.data.index import Index
 from geossl.data.loader import Batch
+from geossl.data.stats import LoaderStats
 from geossl.data.table import SCHEMA, content_hash
 
 IMAGES = 48
@@ -68,6 +69,9 @@ class FakeLoader:
 
     def failures(self):
         return list(self.unreadable)
+
+    def stats(self):
+        return LoaderStats(batches=self.batches, slots=4)
 
     def __iter__(self):
         if self.batches >= len(self):

@@ -50,7 +50,7 @@ def probe(
     device
         auto, cpu, cuda or cuda:N.
     threads
-        Decoding threads; 0 is one for every core.
+        Decoding threads; 0 is one for every core but one.
     root
         Folder that the index's paths start from, if the images have moved.
     """

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import torch
 
 from geossl import _core
+from geossl.data import uploads
 from geossl.data.pack import Pack
+from geossl.data.stats import LoaderStats, count_reasons
 from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
     from geossl.config import ColorConfig, CropConfig, LoaderConfig
     from geossl.data.index import Index
+
+WAIT_SECS = 0.05
+"""How long one wait for a batch lasts before Python looks at its signals."""
+POLL_SECS = 0.001
+"""The same while copies are under way whose memory the next batches need."""
 
 _BITS = {"uint8": 8, "uint16": 16}
 _DTYPES = {8: torch.uint8, 16: torch.uint16}
@@ -42,24 +49,24 @@ class Batch:
     """int64 [views, B]: the index's row that each view was cut from."""
     color: torch.Tensor
     """float32 [views, B, 7]: order, brightness, contrast, saturation, hue, gray, sigma; see `geossl.augment`."""
+    uploads: list[Any] | None = field(default=None, repr=False, compare=False)
+    """Events of the copies from pinned memory that `to` made; None where the memory is not pinned."""
 
+    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> Batch:
+        """The batch on another device, but for `color`, which `geossl.augment` wants on the CPU.
 
-@dataclass(frozen=True)
-class LoaderStats:
-    """Counters since the loader was made."""
+        Args:
+            device: Where to.
+            non_blocking: Do not wait for copies out of pinned memory. The loader does, before it refills it, also
+                where another stream is the current one by then. Copies to the CPU are always waited for.
 
-    images: int
-    """Images read and decoded."""
-    bytes_read: int
-    """Bytes of files read."""
-    work_secs: float
-    """Seconds that all threads together spent on samples."""
-    wait_secs: float
-    """Seconds that the consumer waited for batches."""
-    batches: int
-    """Batches handed over."""
-    ready_at_once: int
-    """Batches that were ready when they were asked for."""
+        """
+        device = torch.device(device)
+        non_blocking = non_blocking and device.type != "cpu"
+        images = self.images.to(device, non_blocking=non_blocking)
+        if self.uploads is not None and device.type != "cpu":
+            self.uploads.append(uploads.record_event(device))
+        return Batch(images=images, rows=self.rows.to(device, non_blocking=non_blocking), color=self.color)
 
 
 class Loader:
@@ -83,7 +90,8 @@ class Loader:
         cut: Which part of an image a view shows, if not what `train` says: `random_resized` is RandomResizedCrop and
             a flip, `random` Resize(crop.size) and RandomCrop (the linear protocol's), `center` Resize and CenterCrop.
         loader: Threads, slots, limits and what an unreadable image does.
-        pin: Allocate the batches' memory pinned, for uploads to a GPU.
+        pin: Allocate the batches' memory pinned, for uploads to a GPU. It is refilled only when the copies are over:
+            those of `Batch.to` on any stream, and others made on the stream that is current when the batch is let go.
         rank: This process among `world`; it gets its contiguous part of every batch.
         world: Processes that share the batch; must divide it.
 
@@ -156,6 +164,8 @@ class Loader:
         # Allocated by torch, so that they are pinned where uploads need it; filled by Rust's threads.
         slots = [torch.empty(shape, dtype=dtype, pin_memory=pin) for _ in range(loader.slots)]
         self._shape, self._dtype = shape, dtype
+        self._uploads = uploads.Uploads(slots) if pin else None
+        self._slots = loader.slots
         self._core = _core.Loader(
             paths=[str(index.root / path) for path in table["path"].to_pylist()],
             pack=located,
@@ -180,6 +190,7 @@ class Loader:
                 "max_failures": loader.max_failures,
             },
             slots=[slot.view(torch.uint8).view(-1).numpy() for slot in slots],
+            may_refill=None if self._uploads is None else self._uploads.may_refill,
         )
         slot_bytes = slots[0].numel() * slots[0].element_size()
         self.memory_bound = loader.slots * slot_bytes + self._core.threads * 2 * (loader.max_image_mib << 20)
@@ -236,25 +247,40 @@ class Loader:
         self.epoch, self._consumed = int(state["epoch"]), int(state["batches"])
 
     def stats(self) -> LoaderStats:
-        """Counters since the loader was made."""
-        return LoaderStats(**self._core.stats())
+        """Counters since the loader was made; two readings make those of the time between, see `since`."""
+        failures = count_reasons(reason for _, reason in self.failures())
+        return LoaderStats(**self._core.stats(), slots=self._slots, failures=failures)
 
     def failures(self) -> list[tuple[str, str]]:
         """The images that could not be read so far: (path, reason), by path."""
         return [(str(path), reason) for path, reason in self._core.failures()]
 
+    def __reduce__(self) -> NoReturn:
+        raise UsageError("a loader has threads and cannot be sent to another process: make it in the child")
+
     def _next(self) -> dict[str, Any] | None:
         try:
-            return self._core.next()
+            while True:
+                copying = self._uploads is not None and self._give_back(self._uploads)
+                made = self._core.next(wait_secs=POLL_SECS if copying else WAIT_SECS, coming=copying)
+                if made != {}:
+                    return made
         except (OSError, ValueError) as e:
             unreadable = self._raises and self._core.failures()
             hint = "; to go on without it: --loader.on_error substitute" if unreadable else ""
             raise UsageError(f"{e}{hint}") from e
 
+    def _give_back(self, held: uploads.Uploads) -> bool:
+        """Give back the slots whose copies are over. Whether there are others."""
+        for slot in held.completed():
+            self._core.release(slot)
+        return held.waiting
+
     def _batch(self, made: dict[str, Any]) -> Batch:
         views, samples = self._shape[0], made["samples"]
-        # The storage holds the lease: when the last tensor that uses it is gone, the slot is refilled.
-        images = torch.frombuffer(made["lease"], dtype=self._dtype).view(self._shape)[:, :samples]
+        copies = None if self._uploads is None else self._uploads.lend(made["slot"])
+        # Only the storage holds the lease: when the last tensor that uses it is gone, the slot is refilled.
+        images = torch.frombuffer(made.pop("lease"), dtype=self._dtype).view(self._shape)[:, :samples]
         rows = torch.from_numpy(made["rows"]).view(views, samples)
         color = torch.from_numpy(made["color"]).view(views, samples, -1)
         valid = torch.from_numpy(made["valid"])
@@ -263,7 +289,7 @@ class Loader:
             kept = valid.nonzero().squeeze(1)
             images = images.view(torch.uint8)[:, kept].view(self._dtype)
             rows, color = rows[:, kept], color[:, kept]
-        return Batch(images=images.permute(0, 1, 4, 2, 3), rows=self._rows[rows], color=color)
+        return Batch(images=images.permute(0, 1, 4, 2, 3), rows=self._rows[rows], color=color, uploads=copies)
 
 
 def _kind(table: Any) -> tuple[int, int]:

@@ -146,7 +146,7 @@ def probe(
         seed: seed of the splits, of the classifiers and of the random encoder.
         batch: images that the encoder reads at once.
         device: auto, cpu, cuda or cuda:N.
-        threads: decoding threads; 0 is one a core.
+        threads: decoding threads; 0 is one a core, but for one core.
         root: folder that the index's paths start from, if the images have moved.
 
     Raises:

@@ -135,7 +135,14 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
     run, device = config.out, torch.device(config.device)
     mean, std = (torch.tensor(values, device=device) for values in (config.color.mean, config.color.std))
     labels = None if state.data.labels is None else torch.from_numpy(state.data.labels)
-    log = RunLog(run, console=console, epochs=config.epochs, steps_an_epoch=len(loader), done=state.step)
+    log = RunLog(
+        run,
+        console=console,
+        epochs=config.epochs,
+        steps_an_epoch=len(loader),
+        done=state.step,
+        stats=loader.stats,
+    )
     with log, StopRequest() as stop, _backends(device), _failures_written(run, loader):
         while state.epoch < config.epochs:
             if loader.epoch != state.epoch:
@@ -235,7 +242,7 @@ def _prepare(
     count = len(batch.rows[0])
     if config.contrastive:
         count -= count % config.model.bn_groups
-    images = batch.images[:, :count].to(device, non_blocking=True)
+    images = batch.to(device).images[:, :count]
     color = batch.color[:, :count]
     views = augment(images.flatten(0, 1), color.flatten(0, 1), mean=mean, std=std)
     return views.view(*images.shape[:2], *views.shape[1:]), batch.rows[0, :count]

@@ -13,10 +13,12 @@ from torch.utils.tensorboard import SummaryWriter
 from geossl.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from rich.console import Console
+
+    from geossl.data.stats import LoaderStats
 
 METRICS = "metrics.jsonl"
 """Name of the metrics file in a run folder."""
@@ -72,9 +74,22 @@ class RunLog:
     A row of metrics.jsonl has: step (completed steps), epoch (from 1), lr, loss and its parts, accuracies,
     feature_std (see `geossl.train.losses`), images_per_sec, loader_wait (share of the time), and time (Unix
     seconds). Loss and accuracies are that step's own, not averages. TensorBoard gets the same figures.
+
+    The last row of an epoch also has what the loader did in it (in the part since a restart, if there was one):
+    loader_ms_an_image, loader_decode_ms, loader_ready (batches, mean), loader_starved_secs, loader_idle_secs,
+    loader_mb_per_sec, and loader_failures ({reason: images so far}); see `geossl.data.stats`.
     """
 
-    def __init__(self, run: Path, *, console: Console, epochs: int, steps_an_epoch: int, done: int) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        console: Console,
+        epochs: int,
+        steps_an_epoch: int,
+        done: int,
+        stats: Callable[[], LoaderStats],
+    ) -> None:
         """Go on after `done` steps: later rows, which a killed run may have left, are dropped."""
         self.last: dict[str, Any] = _keep_rows(run / METRICS, up_to=done)
         """The latest row of metrics; empty before the first."""
@@ -83,6 +98,8 @@ class RunLog:
         self._steps_an_epoch = steps_an_epoch
         self._every = max(steps_an_epoch // ROWS_AN_EPOCH, 1)
         self._done = done
+        self._stats = stats
+        self._seen = stats()
         self._start = self._last_line = time.perf_counter()
         self._file = (run / METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1)
@@ -119,13 +136,25 @@ class RunLog:
             **watch.read(),
             "time": round(time.time(), 3),
         }
+        loader = self._loader() if step % self._steps_an_epoch == 0 else None
+        if loader is not None:
+            row |= _figures(loader)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         for name, value in row.items():
-            if name not in {"step", "epoch", "time"}:
+            if name not in {"step", "epoch", "time", "loader_failures"}:
                 self._board.add_scalar(name, value, step)
         self.last = row
         self._show(row)
+        if loader is not None:
+            line = f"epoch {epoch + 1}/{self._epochs}  loader: {loader}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _loader(self) -> LoaderStats:
+        """What the loader did since this was last asked."""
+        now, earlier = self._stats(), self._seen
+        self._seen = now
+        return now.since(earlier)
 
     def _show(self, row: dict[str, Any]) -> None:
         title = f"epoch {row['epoch']}/{self._epochs}"
@@ -162,6 +191,18 @@ def _keep_rows(path: Path, *, up_to: int) -> dict[str, Any]:
     with replacing(path) as file:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     return rows[-1] if rows else {}
+
+
+def _figures(loader: LoaderStats) -> dict[str, Any]:
+    return {
+        "loader_ms_an_image": round(loader.ms_an_image, 3),
+        "loader_decode_ms": round(loader.decode_ms, 3),
+        "loader_ready": round(loader.queue_depth, 2),
+        "loader_starved_secs": round(loader.wait_secs, 3),
+        "loader_idle_secs": round(loader.idle_secs, 3),
+        "loader_mb_per_sec": round(loader.bytes_per_sec / 1e6, 2),
+        "loader_failures": loader.failures,
+    }
 
 
 def _describe(row: dict[str, Any]) -> str:

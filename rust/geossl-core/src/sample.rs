@@ -1,7 +1,9 @@
 //! One sample of a batch: which images it shows, and their pixels.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use crate::advice;
 use crate::color::{self, COLOR_PARAMS, ColorSpec};
 use crate::crop::{self, CropSpec, Cut, Geometry, Rect};
 use crate::decode::{self, Decoders};
@@ -62,10 +64,30 @@ pub struct Scratch {
     decoders: Decoders,
     resampler: Resampler,
     file: Vec<u8>,
-    /// Bytes read so far.
-    pub bytes_read: u64,
-    /// Images decoded so far.
+    /// What was done since it was last taken.
+    pub tally: Tally,
+}
+
+impl Scratch {
+    /// To be called after a failure: a broken file may leave a decoder in a state that fails the next ones too.
+    pub fn reset(&mut self) {
+        *self = Self { tally: self.tally, ..Self::default() };
+    }
+}
+
+/// What was done, and how long it took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    /// Images read and decoded.
     pub images: u64,
+    /// Bytes of files read.
+    pub bytes_read: u64,
+    /// Spent on reading.
+    pub read: Duration,
+    /// Spent on decoding.
+    pub decode: Duration,
+    /// Spent on cutting and resampling.
+    pub resample: Duration,
 }
 
 impl Packed {
@@ -111,6 +133,19 @@ impl Source {
         std::iter::repeat_with(move || draws.below(self.paths.len()))
     }
 
+    /// Tells the system that the image of `row` is read soon. Errors are left to the one who reads it.
+    pub fn advise(&self, row: usize) {
+        match &self.pack {
+            None => advice::will_need(&self.paths[row]),
+            Some(pack) => {
+                let (shard, offset, length) = pack.at[row];
+                if let Ok(shard) = u32::try_from(shard) {
+                    pack.shards.advise(shard, offset, length);
+                }
+            }
+        }
+    }
+
     /// Writes the views of `rows` to `outs`, one buffer of `view_bytes` each. An image that several views show is
     /// read and decoded once.
     pub fn fill(
@@ -125,14 +160,17 @@ impl Source {
             if rows[..first].contains(&row) {
                 continue;
             }
+            let mut clock = Instant::now();
             let path = &self.paths[row];
-            scratch.images += 1;
+            scratch.tally.images += 1;
             let image = match &self.pack {
                 None => {
                     decode::read_file(path, &mut scratch.file, self.max_image_bytes)?;
-                    scratch.bytes_read += scratch.file.len() as u64;
+                    scratch.tally.bytes_read += scratch.file.len() as u64;
+                    scratch.tally.read += lap(&mut clock);
                     decode::open(path, &scratch.file, &mut scratch.decoders, self.max_image_bytes)?
                 }
+                // What is read of a pack is read while it is decoded.
                 Some(pack) => decode::packed(path, pack.record(path, row)?, self.max_image_bytes)?,
             };
             if (image.bands, image.bits) != (self.bands, self.bits) {
@@ -155,6 +193,7 @@ impl Source {
                 .reduce(Rect::union)
                 .unwrap_or(region);
             let raster = image.decode(wanted, &mut scratch.decoders).map_err(|e| self.located(e, row))?;
+            scratch.tally.decode += lap(&mut clock);
             for (view, geometry) in views {
                 // The raster may hold less than the region: then the window is all that is looked at.
                 let (area, geometry) = if geometry.resized.is_some() {
@@ -165,8 +204,9 @@ impl Source {
                 };
                 scratch.resampler.view(&raster, area, &geometry, self.crop.size, outs[view])?;
             }
+            scratch.tally.resample += lap(&mut clock);
             scratch.decoders.recycle(raster);
-            scratch.bytes_read += std::mem::take(&mut scratch.decoders.packed_bytes);
+            scratch.tally.bytes_read += std::mem::take(&mut scratch.decoders.packed_bytes);
         }
         Ok(())
     }
@@ -183,4 +223,10 @@ impl Source {
         let mut draws = Draws::new(self.seed, epoch, position, view as u8, Stage::Crop);
         crop::geometry(self.cut, &self.crop, (region.width, region.height), &mut draws)
     }
+}
+
+/// The time since `clock`, which is set to now.
+fn lap(clock: &mut Instant) -> Duration {
+    let before = std::mem::replace(clock, Instant::now());
+    *clock - before
 }

@@ -30,6 +30,7 @@ fn images(folder: &Path) -> Vec<std::path::PathBuf> {
 fn source(folder: &Path, places: &[i32]) -> Source {
     Source {
         paths: images(folder),
+        pack: None,
         boxes: vec![None; IMAGES],
         places: Places::new(places),
         views: 2,
@@ -71,7 +72,7 @@ fn with_pipeline(source: Source, settings: Settings, slots: usize, body: impl Fn
 
 fn next(pipeline: &Pipeline) -> Result<Next> {
     loop {
-        match pipeline.next(Duration::from_secs(1))? {
+        match pipeline.next(Duration::from_secs(1), false)? {
             Next::Pending => {}
             other => return Ok(other),
         }
@@ -143,6 +144,54 @@ fn stopping_and_starting_anywhere_loses_no_slot() {
         while let Next::Batch(batch) = next(pipeline).unwrap() {
             pipeline.release(batch.slot);
         }
+    });
+}
+
+#[test]
+fn slots_that_come_back_by_themselves_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let places: Vec<i32> = (0..IMAGES as i32).collect();
+    with_pipeline(source(folder.path(), &places), settings(2), 1, |pipeline, _| {
+        pipeline.start(0, 0).unwrap();
+        let Next::Batch(batch) = next(pipeline).unwrap() else { panic!("no batch") };
+        // Longer than it takes until held slots are an error.
+        for _ in 0..6 {
+            assert!(matches!(pipeline.next(Duration::from_secs(1), true).unwrap(), Next::Pending));
+        }
+        pipeline.release(batch.slot);
+        assert!(matches!(next(pipeline).unwrap(), Next::Batch(_)));
+    });
+}
+
+#[test]
+fn statistics_tell_who_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let places: Vec<i32> = (0..IMAGES as i32).collect();
+    with_pipeline(source(folder.path(), &places), settings(2), 3, |pipeline, _| {
+        pipeline.start(0, 0).unwrap();
+        let full = || pipeline.stats().ready_now == 3;
+        while !full() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Three batches are ready, the threads have no slot and wait until one is given back.
+        std::thread::sleep(Duration::from_millis(30));
+        let Next::Batch(batch) = next(pipeline).unwrap() else { panic!("no batch") };
+        pipeline.release(batch.slot);
+        while !full() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let stats = pipeline.stats();
+        assert_eq!((stats.batches, stats.ready_at_once, stats.ready_sum), (1, 1, 3));
+        assert!(stats.idle_secs > 0.02 && stats.run_secs > 0.03 && stats.wait_secs < stats.run_secs);
+        let parts = stats.read_secs + stats.decode_secs + stats.resample_secs;
+        assert!(0.0 < parts && parts <= stats.work_secs);
+        while let Next::Batch(batch) = next(pipeline).unwrap() {
+            pipeline.release(batch.slot);
+        }
+        assert_eq!(pipeline.stats().batches, pipeline.batches());
+        pipeline.stop();
+        let run_secs = pipeline.stats().run_secs;
+        assert_eq!((pipeline.stats().ready_now, pipeline.stats().run_secs), (0, run_secs));
     });
 }
 

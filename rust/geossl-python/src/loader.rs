@@ -19,9 +19,6 @@ use pyo3::types::PyDict;
 
 use crate::error::to_py;
 
-/// How long one wait lasts before Python's signals are looked at.
-const SIGNAL_CHECK: Duration = Duration::from_millis(50);
-
 /// Adds this file's classes to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Loader>()?;
@@ -120,14 +117,17 @@ struct Loader {
     pipeline: Arc<Pipeline>,
     /// Keeps the slots' memory alive.
     memory: Vec<Py<PyArray1<u8>>>,
+    /// Called with a slot that nothing uses any more, says whether it may be refilled; None: it may.
+    may_refill: Option<Py<PyAny>>,
 }
 
 #[pymethods]
 impl Loader {
     /// `boxes`: int32 [n, 4] of x, y, width, height, width 0 for the whole image; `slots`: uint8 arrays, one
-    /// rank's part of a batch each: views * samples * size * size * bands * bits / 8 bytes.
+    /// rank's part of a batch each: views * samples * size * size * bands * bits / 8 bytes. `may_refill` is called
+    /// with the number of each slot that nothing uses any more; where it says no, `release` gives the slot back.
     #[new]
-    #[pyo3(signature = (*, paths, pack, boxes, places, views, temporal, seed, shuffle, cut, crop, color, bands, bits, max_image_bytes, options, slots))]
+    #[pyo3(signature = (*, paths, pack, boxes, places, views, temporal, seed, shuffle, cut, crop, color, bands, bits, max_image_bytes, options, slots, may_refill=None))]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new(
         paths: Vec<PathBuf>,
@@ -146,6 +146,7 @@ impl Loader {
         max_image_bytes: u64,
         options: RunOptions,
         slots: Vec<Bound<'_, PyArray1<u8>>>,
+        may_refill: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         if boxes.shape() != [paths.len(), 4] || places.len() != paths.len() || !(1..=255).contains(&views) {
             return Err(PyValueError::new_err("paths, boxes and places must be of one length, views 1 to 255"));
@@ -188,7 +189,7 @@ impl Loader {
         // SAFETY: the arrays are kept in `memory` until the threads that write to them are gone (see `drop`), and by
         // each lease for as long as Python reads its slot; Python sees a slot's bytes only through a lease.
         let pipeline = unsafe { Pipeline::new(source, settings, memory) }.map_err(to_py)?;
-        Ok(Self { pipeline: Arc::new(pipeline), memory: slots.into_iter().map(Bound::unbind).collect() })
+        Ok(Self { pipeline: Arc::new(pipeline), memory: slots.into_iter().map(Bound::unbind).collect(), may_refill })
     }
 
     /// Batches of an epoch.
@@ -212,28 +213,40 @@ impl Loader {
         py.detach(|| self.pipeline.stop());
     }
 
-    /// The next batch as {lease, number, samples, rows [views, samples], color [views, samples, 7], valid [samples]},
-    /// None at the end of the epoch. Ctrl-C interrupts the wait.
-    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        loop {
-            py.check_signals()?;
-            let batch = match py.detach(|| self.pipeline.next(SIGNAL_CHECK)).map_err(to_py)? {
-                Next::Pending => continue,
-                Next::Done => return Ok(None),
-                Next::Batch(batch) => batch,
-            };
-            let memory = self.memory[batch.slot].clone_ref(py);
-            let len = memory.bind(py).len();
-            let lease = Lease { pipeline: Arc::clone(&self.pipeline), slot: batch.slot, len, memory };
-            let out = PyDict::new(py);
-            out.set_item("lease", Bound::new(py, lease)?)?;
-            out.set_item("number", batch.number)?;
-            out.set_item("samples", batch.samples)?;
-            out.set_item("rows", batch.rows.into_pyarray(py))?;
-            out.set_item("color", batch.color.into_pyarray(py))?;
-            out.set_item("valid", batch.valid.into_pyarray(py))?;
-            return Ok(Some(out));
+    /// The next batch as {lease, slot, number, samples, rows [views, samples], color [views, samples, 7],
+    /// valid [samples]}; an empty dict if none is ready after `wait_secs`, None at the end of the epoch. `coming` says
+    /// that slots will come back by `release`: else it is an error after a while that every slot is held.
+    #[pyo3(signature = (*, wait_secs, coming))]
+    fn next<'py>(&self, py: Python<'py>, wait_secs: f64, coming: bool) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let wait = Duration::try_from_secs_f64(wait_secs);
+        let wait = wait.map_err(|e| PyValueError::new_err(format!("wait_secs: {e}")))?;
+        let out = PyDict::new(py);
+        let batch = match py.detach(|| self.pipeline.next(wait, coming)).map_err(to_py)? {
+            Next::Pending => return Ok(Some(out)),
+            Next::Done => return Ok(None),
+            Next::Batch(batch) => batch,
+        };
+        let memory = self.memory[batch.slot].clone_ref(py);
+        let len = memory.bind(py).len();
+        let may_refill = self.may_refill.as_ref().map(|f| f.clone_ref(py));
+        let lease = Lease { pipeline: Arc::clone(&self.pipeline), slot: batch.slot, len, memory, may_refill };
+        out.set_item("lease", Bound::new(py, lease)?)?;
+        out.set_item("slot", batch.slot)?;
+        out.set_item("number", batch.number)?;
+        out.set_item("samples", batch.samples)?;
+        out.set_item("rows", batch.rows.into_pyarray(py))?;
+        out.set_item("color", batch.color.into_pyarray(py))?;
+        out.set_item("valid", batch.valid.into_pyarray(py))?;
+        Ok(Some(out))
+    }
+
+    /// Gives back a slot of which `may_refill` said no.
+    fn release(&self, slot: usize) -> PyResult<()> {
+        if slot >= self.memory.len() {
+            return Err(PyValueError::new_err(format!("there is no slot {slot}")));
         }
+        self.pipeline.release(slot);
+        Ok(())
     }
 
     /// Unreadable images so far: [(path, reason)].
@@ -248,9 +261,16 @@ impl Loader {
         out.set_item("images", stats.images)?;
         out.set_item("bytes_read", stats.bytes_read)?;
         out.set_item("work_secs", stats.work_secs)?;
+        out.set_item("read_secs", stats.read_secs)?;
+        out.set_item("decode_secs", stats.decode_secs)?;
+        out.set_item("resample_secs", stats.resample_secs)?;
+        out.set_item("idle_secs", stats.idle_secs)?;
         out.set_item("wait_secs", stats.wait_secs)?;
+        out.set_item("run_secs", stats.run_secs)?;
         out.set_item("batches", stats.batches)?;
         out.set_item("ready_at_once", stats.ready_at_once)?;
+        out.set_item("ready_sum", stats.ready_sum)?;
+        out.set_item("ready_now", stats.ready_now)?;
         Ok(out)
     }
 }
@@ -269,6 +289,7 @@ struct Lease {
     slot: usize,
     len: usize,
     memory: Py<PyArray1<u8>>,
+    may_refill: Option<Py<PyAny>>,
 }
 
 #[pymethods]
@@ -291,6 +312,20 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pipeline.release(self.slot);
+        // Without an interpreter nobody asks for batches any more, and an error has nowhere to go.
+        let ask = |f: &Py<PyAny>| {
+            Python::try_attach(|py| {
+                // An exception may be on its way here, which the call must neither see nor lose.
+                let pending = PyErr::take(py);
+                let answer = f.call1(py, (self.slot,)).and_then(|answer| answer.is_truthy(py)).unwrap_or(false);
+                if let Some(pending) = pending {
+                    pending.restore(py);
+                }
+                answer
+            })
+        };
+        if self.may_refill.as_ref().is_none_or(|f| ask(f) == Some(true)) {
+            self.pipeline.release(self.slot);
+        }
     }
 }

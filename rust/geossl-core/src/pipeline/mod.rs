@@ -2,18 +2,23 @@
 //!
 //! The global batch k of an epoch is positions k * batch to (k + 1) * batch of the epoch's order; a rank fills its
 //! own contiguous part. A slot is memory for one such part, laid out [views, samples, height, width, bands].
-//! Threads take samples one by one, so a slow image delays only its own batch.
+//! Threads take samples one by one, so a slow image delays only its own batch; within a batch they go in the order in
+//! which the images lie on disk, which changes nothing in the batch. Others walk ahead of them (`readahead`).
 
+mod priority;
+mod readahead;
 mod shared;
+mod stats;
+mod worker;
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::shared::{Counters, Run, Shared, State};
+use self::readahead::Walk;
+use self::shared::{Run, Shared, State};
+pub use self::stats::Stats;
 use crate::order::Permutation;
 use crate::parallel::resolve_threads;
 use crate::sample::Source;
@@ -39,7 +44,7 @@ pub struct Settings {
     pub rank: usize,
     /// Processes that share the batch; divides it.
     pub world: usize,
-    /// Threads; 0 is all cores.
+    /// Decoding threads; 0 is `default_threads`.
     pub threads: usize,
     /// What an unreadable image does.
     pub on_error: OnError,
@@ -90,23 +95,6 @@ pub enum Next {
     Done,
 }
 
-/// Counters since the pipeline was made.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stats {
-    /// Images read and decoded.
-    pub images: u64,
-    /// Bytes of files read.
-    pub bytes_read: u64,
-    /// Seconds of all threads spent on samples.
-    pub work_secs: f64,
-    /// Seconds that `next` waited.
-    pub wait_secs: f64,
-    /// Batches handed over.
-    pub batches: u64,
-    /// Batches that were ready when asked for.
-    pub ready_at_once: u64,
-}
-
 /// The pipeline. Dropping it ends its threads.
 pub struct Pipeline {
     shared: Arc<Shared>,
@@ -120,7 +108,7 @@ impl Pipeline {
     /// # Safety
     /// Each slot must stay valid for writes until the pipeline and every batch handed out are gone, and nothing else
     /// may write to it, or read it but for batches handed out and not yet released.
-    pub unsafe fn new(source: Source, settings: Settings, slots: Vec<SlotMemory>) -> Result<Self> {
+    pub unsafe fn new(source: Source, mut settings: Settings, slots: Vec<SlotMemory>) -> Result<Self> {
         let n = source.paths.len();
         if n == 0 {
             return Err(Error::Argument("there are no images".into()));
@@ -147,6 +135,9 @@ impl Pipeline {
         if slots.is_empty() || slots.iter().any(|slot| slot.len < need) {
             return Err(Error::Argument(format!("slots must hold {need} bytes each")));
         }
+        if settings.threads == 0 {
+            settings.threads = default_threads();
+        }
         let state = State { free: (0..slots.len()).collect(), ..State::default() };
         let shared = Shared {
             source,
@@ -155,7 +146,7 @@ impl Pipeline {
             state: Mutex::new(state),
             work: Condvar::new(),
             ready: Condvar::new(),
-            counters: Counters::default(),
+            ahead: Condvar::new(),
         };
         Ok(Self { shared: Arc::new(shared), threads: Mutex::default(), process: std::process::id() })
     }
@@ -172,24 +163,34 @@ impl Pipeline {
         self.stop();
         let shared = &self.shared;
         let order = Arc::new(Permutation::new(shared.source.paths.len() as u64, shared.source.seed, epoch));
-        shared.lock().run = Some(Run { epoch, order, next: first, end: self.batches(), flights: VecDeque::new() });
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        for i in 0..resolve_threads(shared.settings.threads) {
+        shared.lock().run = Some(Run::new(epoch, Arc::clone(&order), first, self.batches()));
+        for i in 0..shared.settings.threads {
             let shared = Arc::clone(shared);
-            let spawned = std::thread::Builder::new().name(format!("geossl-{i}")).spawn(move || shared.serve());
-            threads.push(spawned.map_err(|e| Error::Internal(format!("cannot start a thread: {e}")))?);
+            self.spawn(format!("geossl-{i}"), move || shared.serve())?;
+        }
+        let walk = Arc::new(Mutex::new(Walk::new(epoch, order, first)));
+        for i in 0..readahead::THREADS {
+            let (shared, walk) = (Arc::clone(shared), Arc::clone(&walk));
+            self.spawn(format!("geossl-ahead-{i}"), move || shared.read_ahead(&walk))?;
         }
         Ok(())
     }
 
-    /// The next batch in order, waiting up to `timeout`.
-    pub fn next(&self, timeout: Duration) -> Result<Next> {
+    fn spawn(&self, name: String, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        let spawned = std::thread::Builder::new().name(name).spawn(|| {
+            priority::lower();
+            body();
+        });
+        let thread = spawned.map_err(|e| Error::Internal(format!("cannot start a thread: {e}")))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// The next batch in order, waiting up to `timeout`. `coming` says that slots will be given back without the
+    /// consumer's doing: else it is an error after a while that every slot is held.
+    pub fn next(&self, timeout: Duration, coming: bool) -> Result<Next> {
         self.same_process()?;
-        let started = Instant::now();
-        let answer = self.shared.take(timeout);
-        let counters = &self.shared.counters;
-        counters.wait_nanos.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        answer
+        self.shared.take(timeout, coming)
     }
 
     /// Gives a slot back for refilling.
@@ -207,12 +208,14 @@ impl Pipeline {
         }
         self.shared.lock().stopping = true;
         self.shared.work.notify_all();
+        self.shared.ahead.notify_all();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // A panic in a worker was caught and reported where it happened.
             let _ = thread.join();
         }
         let mut state = self.shared.lock();
         if let Some(run) = state.run.take() {
+            state.stats.run_secs += run.started.elapsed().as_secs_f64();
             state.free.extend(run.flights.iter().map(|flight| flight.slot));
         }
         state.fatal = None;
@@ -230,21 +233,21 @@ impl Pipeline {
 
     /// Counters.
     pub fn stats(&self) -> Stats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = &self.shared.counters;
-        Stats {
-            images: get(&counters.images),
-            bytes_read: get(&counters.bytes),
-            work_secs: get(&counters.work_nanos) as f64 / 1e9,
-            wait_secs: get(&counters.wait_nanos) as f64 / 1e9,
-            batches: get(&counters.batches),
-            ready_at_once: get(&counters.ready_at_once),
+        if self.same_process().is_err() {
+            return Stats::default();
         }
+        let state = self.shared.lock();
+        let mut stats = state.stats;
+        if let Some(run) = &state.run {
+            stats.run_secs += run.started.elapsed().as_secs_f64();
+            stats.ready_now = run.ready() as u64;
+        }
+        stats
     }
 
-    /// Threads that a run has.
+    /// Decoding threads that a run has.
     pub fn threads(&self) -> usize {
-        resolve_threads(self.shared.settings.threads)
+        self.shared.settings.threads
     }
 
     fn same_process(&self) -> Result<()> {
@@ -275,4 +278,25 @@ impl Drop for Pipeline {
 /// Bytes that a slot must hold: this rank's part of a batch.
 pub fn slot_bytes(source: &Source, settings: &Settings) -> usize {
     source.views * (settings.batch / settings.world.max(1)) * source.view_bytes()
+}
+
+/// Decoding threads that leave the trainers of this machine their cores: a process's share of the cores that this one
+/// may use, less one, and at least one. torchrun says in `LOCAL_WORLD_SIZE` how many processes there are.
+pub fn default_threads() -> usize {
+    let processes = std::env::var("LOCAL_WORLD_SIZE").ok().and_then(|text| text.parse().ok());
+    share_of_cores(resolve_threads(0), processes.unwrap_or(1))
+}
+
+fn share_of_cores(cores: usize, processes: usize) -> usize {
+    (cores.saturating_sub(1) / processes.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_default_leaves_each_trainer_its_core() {
+        for (cores, processes, threads) in [(1, 1, 1), (2, 1, 1), (8, 1, 7), (64, 8, 7), (8, 16, 1), (4, 0, 3)] {
+            assert_eq!(super::share_of_cores(cores, processes), threads);
+        }
+    }
 }

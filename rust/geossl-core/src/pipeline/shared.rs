@@ -1,40 +1,80 @@
-//! What the threads share, and what each of them does: claim a sample, fill it, hand it in.
+//! What the threads share: the batches in flight, the slots, and how a finished batch is taken.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Next, OnError, Ready, Settings, SlotMemory};
+use super::{Next, Ready, Settings, SlotMemory, Stats};
 use crate::color::COLOR_PARAMS;
 use crate::order::Permutation;
-use crate::sample::{Scratch, Source};
+use crate::sample::Source;
 use crate::{Error, Result};
 
-/// Substitutes tried for one sample before giving up.
-const MAX_SUBSTITUTES: usize = 32;
 /// How long `next` waits for the consumer to give back a slot before it says that there is none.
 const HELD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A sample to fill.
+#[derive(Debug, Clone, Copy)]
+pub struct Task {
+    /// Row of its first view.
+    pub row: usize,
+    /// Its place in this rank's part of the batch.
+    pub sample: usize,
+}
+
+/// A batch that is being filled.
+#[derive(Default)]
 pub struct Flight {
-    number: u64,
+    pub number: u64,
     pub slot: usize,
-    samples: usize,
-    issued: usize,
-    done: usize,
-    rows: Vec<i64>,
-    color: Vec<f32>,
-    valid: Vec<bool>,
-    error: Option<(usize, Error)>,
+    pub samples: usize,
+    /// The samples in the order in which they are filled; empty until one thread has listed them.
+    pub tasks: Vec<Task>,
+    /// How many tasks have been claimed.
+    pub claimed: usize,
+    pub done: usize,
+    pub rows: Vec<i64>,
+    pub color: Vec<f32>,
+    pub valid: Vec<bool>,
+    pub error: Option<(usize, Error)>,
+}
+
+impl Flight {
+    pub fn new(number: u64, slot: usize, samples: usize) -> Self {
+        Self { number, slot, samples, ..Self::default() }
+    }
+
+    fn ready(&self) -> bool {
+        self.done == self.samples
+    }
 }
 
 pub struct Run {
     pub epoch: u64,
     pub order: Arc<Permutation>,
+    /// The next batch to open.
     pub next: u64,
     pub end: u64,
     pub flights: VecDeque<Flight>,
+    pub started: Instant,
+    /// How many batches were ready when the next one was asked for first.
+    asked: Option<usize>,
+}
+
+impl Run {
+    pub fn new(epoch: u64, order: Arc<Permutation>, first: u64, end: u64) -> Self {
+        Self { epoch, order, next: first, end, flights: VecDeque::new(), started: Instant::now(), asked: None }
+    }
+
+    pub fn flight(&mut self, number: u64) -> Option<&mut Flight> {
+        self.flights.iter_mut().find(|flight| flight.number == number)
+    }
+
+    /// Batches that can be taken now.
+    pub fn ready(&self) -> usize {
+        self.flights.iter().take_while(|flight| flight.ready()).count()
+    }
 }
 
 #[derive(Default)]
@@ -46,16 +86,7 @@ pub struct State {
     /// Since when no batch can be made because the consumer holds every slot.
     pub held_since: Option<Instant>,
     pub failures: BTreeMap<PathBuf, String>,
-}
-
-#[derive(Default)]
-pub struct Counters {
-    pub images: AtomicU64,
-    pub bytes: AtomicU64,
-    pub work_nanos: AtomicU64,
-    pub wait_nanos: AtomicU64,
-    pub batches: AtomicU64,
-    pub ready_at_once: AtomicU64,
+    pub stats: Stats,
 }
 
 pub struct Shared {
@@ -63,17 +94,12 @@ pub struct Shared {
     pub settings: Settings,
     pub slots: Vec<SlotMemory>,
     pub state: Mutex<State>,
+    /// There may be something to claim, or the run ends.
     pub work: Condvar,
+    /// A batch may be ready.
     pub ready: Condvar,
-    pub counters: Counters,
-}
-
-struct Job {
-    epoch: u64,
-    order: Arc<Permutation>,
-    number: u64,
-    sample: usize,
-    slot: SlotMemory,
+    /// The read-ahead may go on, or the run ends.
+    pub ahead: Condvar,
 }
 
 impl Shared {
@@ -81,219 +107,159 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn part(&self) -> usize {
+    /// Samples of this rank's part of a whole batch.
+    pub fn part(&self) -> usize {
         self.settings.batch / self.settings.world
     }
 
-    pub fn take(&self, timeout: Duration) -> Result<Next> {
-        let deadline = Instant::now() + timeout;
+    /// Samples of this rank's part of batch `number`: the last batch may be short.
+    pub fn samples(&self, number: u64) -> usize {
+        let left = self.source.paths.len() as u64 - number * self.settings.batch as u64;
+        let whole = left.min(self.settings.batch as u64) as usize;
+        whole.saturating_sub(self.settings.rank * self.part()).min(self.part())
+    }
+
+    /// The epoch's position of a sample of this rank's part of batch `number`.
+    pub fn position(&self, number: u64, sample: usize) -> u64 {
+        number * self.settings.batch as u64 + (self.settings.rank * self.part() + sample) as u64
+    }
+
+    /// The samples of a batch in the order in which their images lie on disk, which is that of the rows.
+    /// Takes about a microsecond a sample: not to be called under the lock.
+    pub fn tasks(&self, order: &Permutation, number: u64) -> Vec<Task> {
+        let mut tasks: Vec<Task> = (0..self.samples(number))
+            .map(|sample| Task { row: self.source.row_at(order, self.position(number, sample)), sample })
+            .collect();
+        tasks.sort_unstable_by_key(|task| (task.row, task.sample));
+        tasks
+    }
+
+    /// Takes the next batch. `coming`: slots come back without the consumer's doing, so that it is not to blame
+    /// where there are none.
+    pub fn take(&self, timeout: Duration, coming: bool) -> Result<Next> {
+        let started = Instant::now();
         let mut state = self.lock();
-        let mut waited = false;
-        loop {
+        let answer = loop {
             if let Some(error) = &state.fatal {
-                return Err(error.clone());
+                break Err(error.clone());
             }
-            let Some(run) = state.run.as_mut() else { return Ok(Next::Done) };
-            match run.flights.front() {
-                Some(flight) if flight.done == flight.samples => break,
-                None if run.next >= run.end => return Ok(Next::Done),
-                _ => {}
+            let State { run, free, held_since, .. } = &mut *state;
+            let Some(run) = run else { break Ok(Next::Done) };
+            let ready = run.ready();
+            let asked = *run.asked.get_or_insert(ready);
+            if ready > 0 {
+                run.asked = None;
+                let flight = run.flights.pop_front();
+                *held_since = None;
+                break flight.map_or_else(
+                    || Err(Error::Internal("a batch vanished".into())),
+                    |flight| Self::hand_over(&mut state, flight, asked),
+                );
+            }
+            if run.flights.is_empty() && run.next >= run.end {
+                break Ok(Next::Done);
             }
             let now = Instant::now();
-            state.held_since =
-                (run.flights.is_empty() && state.free.is_empty()).then(|| state.held_since.unwrap_or(now));
-            if state.held_since.is_some_and(|since| now - since >= HELD_TIMEOUT) {
-                return Err(Error::Argument(format!(
+            *held_since = (!coming && run.flights.is_empty() && free.is_empty()).then(|| held_since.unwrap_or(now));
+            if held_since.is_some_and(|since| now - since >= HELD_TIMEOUT) {
+                break Err(Error::Argument(format!(
                     "all {} slots are held: let go of earlier batches (copy what you keep), or raise loader.slots",
                     self.slots.len()
                 )));
             }
-            let left = deadline.saturating_duration_since(now);
+            let left = (started + timeout).saturating_duration_since(now);
             if left.is_zero() {
-                return Ok(Next::Pending);
+                break Ok(Next::Pending);
             }
-            waited = true;
             state = self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.held_since = None;
-        let Some(flight) = state.run.as_mut().and_then(|run| run.flights.pop_front()) else {
-            return Err(Error::Internal("a batch vanished".into()));
         };
+        state.stats.wait_secs += started.elapsed().as_secs_f64();
+        answer
+    }
+
+    fn hand_over(state: &mut State, flight: Flight, asked: usize) -> Result<Next> {
         if let Some((_, error)) = flight.error {
             state.free.push(flight.slot);
             state.fatal = Some(error.clone());
             return Err(error);
         }
-        self.counters.batches.fetch_add(1, Ordering::Relaxed);
-        self.counters.ready_at_once.fetch_add(u64::from(!waited), Ordering::Relaxed);
+        state.stats.add_batch(asked);
         let Flight { slot, number, samples, rows, color, valid, .. } = flight;
         Ok(Next::Batch(Ready { slot, number, samples, rows, color, valid }))
     }
 
-    /// A worker's life.
-    pub fn serve(&self) {
-        let mut scratch = Scratch::default();
-        while let Some(job) = self.claim() {
-            let started = Instant::now();
-            let (bytes, images) = (scratch.bytes_read, scratch.images);
-            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work(&job, &mut scratch)));
-            let outcome = caught.unwrap_or_else(|panic| {
-                scratch = Scratch::default();
-                Err(Error::Internal(format!("{}: a panic: {}", self.name(&job), message(panic.as_ref()))))
-            });
-            self.counters.work_nanos.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
-            self.counters.bytes.fetch_add(scratch.bytes_read.saturating_sub(bytes), Ordering::Relaxed);
-            self.counters.images.fetch_add(scratch.images.saturating_sub(images), Ordering::Relaxed);
-            self.finish(&job, outcome);
-        }
-    }
-
-    fn name(&self, job: &Job) -> String {
-        let row = self.source.row_at(&job.order, self.position(job));
-        self.source.paths[row].display().to_string()
-    }
-
-    fn position(&self, job: &Job) -> u64 {
-        let first = job.number * self.settings.batch as u64;
-        first + (self.settings.rank * self.part() + job.sample) as u64
-    }
-
-    /// The next sample to work on; waits for one, None when the run ends.
-    fn claim(&self) -> Option<Job> {
-        let mut state = self.lock();
-        loop {
-            if state.stopping {
-                return None;
-            }
-            let State { free, run, .. } = &mut *state;
-            let run = run.as_mut()?;
-            if let Some(flight) = run.flights.back_mut()
-                && flight.issued < flight.samples
-            {
-                flight.issued += 1;
-                return Some(Job {
-                    epoch: run.epoch,
-                    order: Arc::clone(&run.order),
-                    number: flight.number,
-                    sample: flight.issued - 1,
-                    slot: self.slots[flight.slot],
-                });
-            }
-            if run.next < run.end
-                && let Some(slot) = free.pop()
-            {
-                run.flights.push_back(self.open(run.next, slot));
-                run.next += 1;
-                // A part may be empty where the last batch is short.
-                self.ready.notify_all();
-                continue;
-            }
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn open(&self, number: u64, slot: usize) -> Flight {
-        let left = self.source.paths.len() as u64 - number * self.settings.batch as u64;
-        let whole = left.min(self.settings.batch as u64) as usize;
-        let samples = whole.saturating_sub(self.settings.rank * self.part()).min(self.part());
+    /// Readies the flight of batch `number` for filling.
+    pub fn list(&self, order: &Permutation, number: u64) {
+        let tasks = self.tasks(order, number);
+        let samples = tasks.len();
         let views = self.source.views * samples;
-        Flight {
-            number,
-            slot,
-            samples,
-            issued: 0,
-            done: 0,
-            rows: vec![-1; views],
-            color: vec![0.0; views * COLOR_PARAMS],
-            valid: vec![false; samples],
-            error: None,
-        }
-    }
-
-    /// Fills one sample; the rows that its views show, None where it is left out.
-    fn work(&self, job: &Job, scratch: &mut Scratch) -> Result<Option<Vec<usize>>> {
-        let position = self.position(job);
-        let bytes = self.source.view_bytes();
-        let mut outs: Vec<&mut [u8]> = (0..self.source.views)
-            .map(|view| {
-                let start = (view * self.part() + job.sample) * bytes;
-                // SAFETY: the slot is as long as `slot_bytes` says, checked when the pipeline was made, and this
-                // range is given to this job alone until `finish`.
-                unsafe { std::slice::from_raw_parts_mut(job.slot.ptr.add(start), bytes) }
-            })
-            .collect();
-        let first = self.source.row_at(&job.order, position);
-        let candidates = std::iter::once(first).chain(self.source.substitutes(job.epoch, position));
-        for (attempt, row) in candidates.enumerate() {
-            let rows = self.source.view_rows(row, job.epoch, position);
-            let Err(error) = self.source.fill(&rows, job.epoch, position, scratch, &mut outs) else {
-                return Ok(Some(rows));
-            };
-            self.record(&error)?;
-            match self.settings.on_error {
-                OnError::Skip => break,
-                OnError::Substitute if attempt < MAX_SUBSTITUTES => {}
-                OnError::Substitute | OnError::Raise => return Err(error),
-            }
-        }
-        for out in outs {
-            out.fill(0);
-        }
-        Ok(None)
-    }
-
-    /// Notes an unreadable image. Fails where there are too many.
-    fn record(&self, error: &Error) -> Result<()> {
-        let (path, reason) = match error {
-            Error::Io { path, reason, .. } | Error::Data { path, reason } => (path, reason),
-            Error::Argument(_) | Error::Internal(_) => return Err(error.clone()),
-        };
+        let (rows, color, valid) = (vec![-1; views], vec![0.0; views * COLOR_PARAMS], vec![false; samples]);
         let mut state = self.lock();
-        state.failures.insert(path.clone(), reason.clone());
-        let (bad, n) = (state.failures.len(), self.source.paths.len());
-        let allowed = (self.settings.max_failures * n as f64).ceil() as usize;
-        if self.settings.on_error != OnError::Raise && bad > allowed {
-            return Err(Error::Argument(format!(
-                "{bad} of {n} images could not be read, more than the {allowed} that loader.max_failures allows; \
-                 the last: {error}"
-            )));
+        if let Some(flight) = state.run.as_mut().and_then(|run| run.flight(number)) {
+            (flight.tasks, flight.rows, flight.color, flight.valid) = (tasks, rows, color, valid);
         }
-        Ok(())
-    }
-
-    fn finish(&self, job: &Job, outcome: Result<Option<Vec<usize>>>) {
-        let position = self.position(job);
-        // Drawn before the lock is taken, which every thread waits for.
-        let colors: Vec<_> =
-            (0..self.source.views).map(|view| self.source.color_params(job.epoch, position, view)).collect();
-        let mut state = self.lock();
-        // The run may have been stopped and its flights dropped meanwhile.
-        let Some(run) = state.run.as_mut() else { return };
-        let Some(flight) = run.flights.iter_mut().find(|flight| flight.number == job.number) else { return };
-        match outcome {
-            Ok(rows) => {
-                flight.valid[job.sample] = rows.is_some();
-                for (view, row) in rows.unwrap_or_default().into_iter().enumerate() {
-                    let at = view * flight.samples + job.sample;
-                    flight.rows[at] = row as i64;
-                    flight.color[at * COLOR_PARAMS..][..COLOR_PARAMS].copy_from_slice(&colors[view]);
-                }
-            }
-            // Of several failures the one of the lowest sample is reported, whichever thread was first.
-            Err(error) => {
-                if flight.error.as_ref().is_none_or(|(sample, _)| job.sample < *sample) {
-                    flight.error = Some((job.sample, error));
-                }
-            }
-        }
-        flight.done += 1;
-        if flight.done == flight.samples {
-            self.ready.notify_all();
-        }
+        drop(state);
+        self.work.notify_all();
     }
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crop::{CropSpec, Cut};
+    use crate::pairs::Places;
+    use crate::pipeline::OnError;
+
+    fn shared(images: usize, rank: usize, world: usize) -> Shared {
+        let crop = CropSpec {
+            size: 4,
+            resize: None,
+            center: false,
+            scale: (0.2, 1.0),
+            ratio: (0.75, 1.33),
+            flip: 0.5,
+            context: true,
+        };
+        let source = Source {
+            paths: vec![PathBuf::new(); images],
+            pack: None,
+            boxes: vec![None; images],
+            places: Places::new(&vec![0; images]),
+            views: 1,
+            temporal: false,
+            seed: 3,
+            shuffle: true,
+            cut: Cut::RandomResized,
+            crop,
+            color: None,
+            bands: 3,
+            bits: 8,
+            max_image_bytes: 1,
+        };
+        let settings = Settings { batch: 12, rank, world, threads: 1, on_error: OnError::Raise, max_failures: 0.0 };
+        let (slots, state) = (Vec::new(), Mutex::default());
+        let (work, ready, ahead) = (Condvar::new(), Condvar::new(), Condvar::new());
+        Shared { source, settings, slots, state, work, ready, ahead }
+    }
+
+    #[test]
+    fn samples_are_filled_in_the_order_of_their_rows_and_keep_their_places() {
+        let order = Permutation::new(100, 3, 7);
+        for (rank, world) in [(0, 1), (0, 3), (2, 3)] {
+            let shared = shared(100, rank, world);
+            let mut moved = 0;
+            for number in 0..8 {
+                let tasks = shared.tasks(&order, number);
+                assert!(tasks.is_sorted_by_key(|task| task.row));
+                let mut samples: Vec<usize> = tasks.iter().map(|task| task.sample).collect();
+                moved += usize::from(!samples.is_sorted());
+                samples.sort_unstable();
+                assert!(samples.into_iter().eq(0..12 / world));
+                for task in tasks {
+                    assert_eq!(task.row as u64, order.get(shared.position(number, task.sample)));
+                }
+            }
+            assert!(moved > 5, "the epoch's order is another");
+        }
+    }
 }
