@@ -38,12 +38,20 @@ struct CropOptions {
     ratio: (f64, f64),
     flip: f64,
     context: bool,
+    decode: String,
 }
 
-impl From<CropOptions> for CropSpec {
-    fn from(o: CropOptions) -> Self {
-        let CropOptions { size, resize, center, scale, ratio, flip, context } = o;
-        Self { size, resize, center, scale, ratio, flip, context }
+impl TryFrom<CropOptions> for CropSpec {
+    type Error = PyErr;
+
+    fn try_from(o: CropOptions) -> PyResult<Self> {
+        let CropOptions { size, resize, center, scale, ratio, flip, context, decode } = o;
+        let scaled = match decode.as_str() {
+            "exact" => false,
+            "scaled" => true,
+            other => return Err(PyValueError::new_err(format!("decode: {other}"))),
+        };
+        Ok(Self { size, resize, center, scale, ratio, flip, context, scaled })
     }
 }
 
@@ -101,6 +109,8 @@ struct Loader {
     pipeline: Arc<Pipeline>,
     /// Keeps the slots' memory alive.
     memory: Vec<Py<PyArray1<u8>>>,
+    /// See `Source::thread_bytes`.
+    thread_bytes: u64,
 }
 
 #[pymethods]
@@ -145,7 +155,7 @@ impl Loader {
                 "center" => Cut::Center,
                 other => return Err(PyValueError::new_err(format!("cut: {other}"))),
             },
-            crop: crop.into(),
+            crop: crop.try_into()?,
             color: color.map(Into::into),
             bands,
             bits,
@@ -153,6 +163,7 @@ impl Loader {
         };
         let settings = Settings::try_from(options)?;
         let need = slot_bytes(&source, &settings);
+        let thread_bytes = source.thread_bytes();
         let mut memory = Vec::with_capacity(slots.len());
         for slot in &slots {
             if slot.len() < need || !slot.is_c_contiguous() {
@@ -163,7 +174,8 @@ impl Loader {
         // SAFETY: the arrays are kept in `memory` until the threads that write to them are gone (see `drop`), and by
         // each lease for as long as Python reads its slot; Python sees a slot's bytes only through a lease.
         let pipeline = unsafe { Pipeline::new(source, settings, memory) }.map_err(to_py)?;
-        Ok(Self { pipeline: Arc::new(pipeline), memory: slots.into_iter().map(Bound::unbind).collect() })
+        let memory = slots.into_iter().map(Bound::unbind).collect();
+        Ok(Self { pipeline: Arc::new(pipeline), memory, thread_bytes })
     }
 
     /// Batches of an epoch.
@@ -175,6 +187,12 @@ impl Loader {
     #[getter]
     fn threads(&self) -> usize {
         self.pipeline.threads()
+    }
+
+    /// Bytes that a thread may take at most.
+    #[getter]
+    fn thread_bytes(&self) -> u64 {
+        self.thread_bytes
     }
 
     /// Starts an epoch at batch `first`.

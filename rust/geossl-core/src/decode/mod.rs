@@ -1,6 +1,8 @@
 //! From a file's bytes to pixels: JPEG, PNG and TIFF, eight or sixteen bits, any number of bands.
 
+pub(crate) mod exif;
 mod jpeg;
+mod markers;
 mod png;
 mod tiff;
 
@@ -8,8 +10,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use self::exif::Turn;
 use crate::crop::Rect;
 use crate::{Error, Result};
+
+/// Memory that a thread may take besides its file and what decoding an image is allowed: libjpeg-turbo's rows of a
+/// widest image, lists of a TIFF's tiles, the resampler's rows, bytes that the allocator keeps.
+pub const OVERHEAD_BYTES: u64 = 64 << 20;
 
 /// Samples of an image, pixel after pixel, bands within the pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +30,25 @@ pub enum Samples {
 /// Decoded pixels: at least the part of the image that was asked for.
 #[derive(Debug, Clone)]
 pub struct Raster {
-    /// The part of the image that `samples` holds.
+    /// The part of the image that `samples` holds, in pixels of the image.
     pub rect: Rect,
+    /// How many pixels of the image, across and down, one pixel of `samples` stands for: 1, or 2, 4 or 8 in a JPEG
+    /// that was decoded smaller. `samples` has `rect.shrunk(shrink)` pixels.
+    pub shrink: u32,
+    /// How far the first column and row reach over the left and upper edge of `rect`, pixels of the image, under
+    /// `shrink`.
+    pub ahead: (u32, u32),
     /// Bands of a pixel.
     pub bands: u16,
     /// The pixels, row after row.
     pub samples: Samples,
+}
+
+impl Raster {
+    /// The pixels of `rect`, one for one.
+    pub fn new(rect: Rect, bands: u16, samples: Samples) -> Self {
+        Self { rect, shrink: 1, ahead: (0, 0), bands, samples }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +63,10 @@ pub struct Encoded<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     format: Format,
-    /// Width, pixels.
+    max_bytes: u64,
+    /// How the stored pixels stand upright.
+    turn: Turn,
+    /// Width, pixels, of the upright image, as everything here is.
     pub width: u32,
     /// Height, pixels.
     pub height: u32,
@@ -79,31 +102,54 @@ pub fn read_file(path: &Path, buffer: &mut Vec<u8>, max_bytes: u64) -> Result<()
     Ok(())
 }
 
+/// What a header says.
+struct Header {
+    width: u32,
+    height: u32,
+    bands: u16,
+    bits: u8,
+    /// Bytes that decoding the whole image takes at once, as far as the header tells.
+    bytes: u64,
+    turn: Turn,
+}
+
 /// Reads the header of an image in memory. Nothing of the image's size is allocated.
-/// Fails if it is none of the known formats, is broken, or would need more than `max_bytes` decoded.
+///
+/// Fails if it is none of the known formats, is broken, or if decoding the whole of it would take more than
+/// `max_bytes`: the pixels and whatever is held beside them. A progressive JPEG's coefficients and a TIFF's strips
+/// are held against the rest of it when a part is decoded.
 pub fn open<'a>(path: &'a Path, bytes: &'a [u8], decoders: &mut Decoders, max_bytes: u64) -> Result<Encoded<'a>> {
-    let (format, (width, height, bands, bits)) = match bytes {
+    let (format, header) = match bytes {
         [0xFF, 0xD8, ..] => (Format::Jpeg, decoders.jpeg.header(path, bytes)?),
         [0x89, b'P', b'N', b'G', ..] => (Format::Png, png::header(path, bytes)?),
-        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => (Format::Tiff, tiff::header(path, bytes)?),
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => {
+            (Format::Tiff, tiff::header(path, bytes, max_bytes)?)
+        }
         [] => return Err(Error::data(path, "the file is empty")),
         _ => return Err(Error::data(path, "not a JPEG, PNG or TIFF image")),
     };
-    let decoded = u64::from(width) * u64::from(height) * u64::from(bands) * u64::from(bits / 8);
+    let Header { width, height, bands, bits, bytes: needed, turn } = header;
     if width == 0 || height == 0 || bands == 0 {
         return Err(Error::data(path, format!("claims a size of {width} x {height} x {bands}")));
     }
-    if decoded > max_bytes {
+    if needed > max_bytes {
         return Err(Error::data(
             path,
             format!(
-                "claims {width} x {height} pixels of {bands} bands, {} MiB decoded, over the limit of {} MiB",
-                decoded >> 20,
+                "claims {width} x {height} pixels of {bands} bands, {} MiB to decode, over the limit of {} MiB",
+                needed >> 20,
                 max_bytes >> 20
             ),
         ));
     }
-    Ok(Encoded { path, bytes, format, width, height, bands, bits })
+    let (width, height) = turn.size((width, height));
+    Ok(Encoded { path, bytes, format, max_bytes, turn, width, height, bands, bits })
+}
+
+/// Bytes of an image's samples.
+fn sample_bytes(width: u32, height: u32, bands: u16, bits: u8) -> u64 {
+    let pixels = u64::from(width) * u64::from(height);
+    pixels.saturating_mul(u64::from(bands) * u64::from(bits / 8))
 }
 
 impl Decoders {
@@ -116,12 +162,24 @@ impl Decoders {
 }
 
 impl Encoded<'_> {
-    /// Decodes at least `rect`, which lies within the image.
-    pub fn decode(&self, rect: Rect, decoders: &mut Decoders) -> Result<Raster> {
+    /// Decodes at least `rect`, which lies within the image. A JPEG is decoded at 1 / `shrink` of its size: 1, 2, 4
+    /// or 8; other formats come as they are.
+    pub fn decode(&self, rect: Rect, shrink: u32, decoders: &mut Decoders) -> Result<Raster> {
         match self.format {
-            Format::Jpeg => decoders.jpeg.decode(self.path, self.bytes, (self.width, self.height), rect),
+            Format::Jpeg => {
+                let stored = self.turn.size((self.width, self.height));
+                let rect = self.turn.stored_from_upright(rect, stored);
+                decoders.jpeg.max_bytes = self.max_bytes;
+                let raster = decoders.jpeg.decode(self.path, self.bytes, stored, rect, shrink)?;
+                if self.turn.is_none() {
+                    return Ok(raster);
+                }
+                let (raster, memory) = self.turn.upright(raster, stored);
+                decoders.jpeg.spare = memory;
+                Ok(raster)
+            }
             Format::Png => png::decode(self.path, self.bytes, self.bands),
-            Format::Tiff => tiff::decode(self.path, self.bytes, rect, self.bands),
+            Format::Tiff => tiff::decode(self.path, self.bytes, rect, self.bands, self.bits, self.max_bytes),
         }
     }
 }

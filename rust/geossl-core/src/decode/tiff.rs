@@ -6,25 +6,27 @@ use std::path::Path;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
-use super::{Raster, Samples};
+use super::exif::Turn;
+use super::{Header, Raster, Samples, sample_bytes};
 use crate::crop::Rect;
 use crate::{Error, Result};
 
-/// Largest strip or tile, decoded, bytes.
-const MAX_CHUNK: usize = 512 << 20;
+/// Largest list of strips or tiles, bytes.
+const MAX_LIST_BYTES: usize = 1 << 20;
 
-fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<Decoder<Cursor<&'a [u8]>>> {
+/// A reader that allocates no more than `max_bytes` for a strip or tile.
+fn open<'a>(path: &Path, bytes: &'a [u8], max_bytes: u64) -> Result<Decoder<Cursor<&'a [u8]>>> {
     let mut limits = Limits::default();
-    limits.decoding_buffer_size = MAX_CHUNK;
-    limits.intermediate_buffer_size = MAX_CHUNK;
-    limits.ifd_value_size = 64 << 20;
+    limits.decoding_buffer_size = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+    limits.intermediate_buffer_size = limits.decoding_buffer_size;
+    limits.ifd_value_size = MAX_LIST_BYTES;
     let decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| Error::data(path, e.to_string()))?;
     Ok(decoder.with_limits(limits))
 }
 
-/// (width, height, bands, bits).
-pub fn header(path: &Path, bytes: &[u8]) -> Result<(u32, u32, u16, u8)> {
-    let mut decoder = open(path, bytes)?;
+/// The size and kind of the image.
+pub fn header(path: &Path, bytes: &[u8], max_bytes: u64) -> Result<Header> {
+    let mut decoder = open(path, bytes, max_bytes)?;
     let bad = |e: tiff::TiffError| Error::data(path, e.to_string());
     let (width, height) = decoder.dimensions().map_err(bad)?;
     let bands: u16 = decoder.find_tag_unsigned(Tag::SamplesPerPixel).map_err(bad)?.unwrap_or(1);
@@ -37,13 +39,21 @@ pub fn header(path: &Path, bytes: &[u8]) -> Result<(u32, u32, u16, u8)> {
             format!("samples of {bits:?} bits, format {format:?}: only uint8 and uint16 are read"),
         ));
     }
-    Ok((width, height, bands, depth as u8))
+    let bits = depth as u8;
+    Ok(Header { width, height, bands, bits, bytes: sample_bytes(width, height, bands, bits), turn: Turn::of(1) })
 }
 
-/// The wanted rectangle, which lies within the image.
-pub fn decode(path: &Path, bytes: &[u8], rect: Rect, bands: u16) -> Result<Raster> {
-    let mut decoder = open(path, bytes)?;
-    let bad = |e: tiff::TiffError| Error::data(path, format!("the TIFF is broken or cut short: {e}"));
+/// The wanted rectangle, which lies within the image. Its pixels and one strip or tile take no more than `max_bytes`.
+pub fn decode(path: &Path, bytes: &[u8], rect: Rect, bands: u16, bits: u8, max_bytes: u64) -> Result<Raster> {
+    let room = max_bytes.saturating_sub(sample_bytes(rect.width, rect.height, bands, bits));
+    let mut decoder = open(path, bytes, room)?;
+    let bad = |e: tiff::TiffError| match e {
+        tiff::TiffError::LimitsExceeded => Error::data(
+            path,
+            format!("a strip or tile takes more than the {} MiB that are left of the limit", room >> 20),
+        ),
+        e => Error::data(path, format!("the TIFF is broken or cut short: {e}")),
+    };
     let (width, height) = decoder.dimensions().map_err(bad)?;
     let planar = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).map_err(bad)?.unwrap_or(1) == 2;
     let (chunk_w, chunk_h) = decoder.chunk_dimensions();
@@ -85,7 +95,7 @@ pub fn decode(path: &Path, bytes: &[u8], rect: Rect, bands: u16) -> Result<Raste
         }
     }
     let samples = out.ok_or_else(|| Error::data(path, "no strips or tiles"))?;
-    Ok(Raster { rect, bands, samples })
+    Ok(Raster::new(rect, bands, samples))
 }
 
 /// Where a decoded strip or tile lies in the image.
