@@ -5,6 +5,7 @@
 
 mod made_jpegs;
 
+use std::ffi::c_int;
 use std::path::Path;
 
 use geossl_core::crop::Rect;
@@ -34,7 +35,7 @@ const CODINGS: [Params; 7] = [
 
 fn jpeg(width: u32, height: u32, sampling: raw::TJSAMP, coding: Params) -> Vec<u8> {
     let (width, height) = (width as usize, height as usize);
-    let params = [&[(raw::TJPARAM_TJPARAM_SUBSAMP, sampling as i32)], coding].concat();
+    let params = [&[(raw::TJPARAM_TJPARAM_SUBSAMP, sampling as c_int)], coding].concat();
     compress(&samples(width, height, 3), width, height, raw::TJPF_TJPF_RGB, &params)
 }
 
@@ -161,8 +162,8 @@ proptest! {
 
 #[test]
 fn cmyk_is_pillows_rgb() {
-    let space = |space: raw::TJCS| vec![(raw::TJPARAM_TJPARAM_COLORSPACE, space as i32)];
-    let half = (raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_420 as i32);
+    let space = |space: raw::TJCS| vec![(raw::TJPARAM_TJPARAM_COLORSPACE, space as c_int)];
+    let half = (raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_420 as c_int);
     let (cmyk, ycck) = (space(raw::TJCS_TJCS_CMYK), [space(raw::TJCS_TJCS_YCCK), vec![half]].concat());
     for params in [cmyk, ycck] {
         let bytes = compress(&samples(90, 70, 4), 90, 70, raw::TJPF_TJPF_CMYK, &params);

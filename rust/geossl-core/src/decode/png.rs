@@ -3,15 +3,18 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use png::{BitDepth, ColorType, Decoder, Transformations};
+use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 
 use super::exif::Turn;
 use super::{Header, Raster, Samples, sample_bytes};
 use crate::crop::Rect;
 use crate::{Error, Result};
 
+/// Most bytes of a row, and of what stands beside the pixels.
+const MAX_SMALL_BYTES: usize = 16 << 20;
+
 fn reader<'a>(path: &Path, bytes: &'a [u8]) -> Result<png::Reader<Cursor<&'a [u8]>>> {
-    let mut decoder = Decoder::new(Cursor::new(bytes));
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_SMALL_BYTES });
     decoder.set_transformations(Transformations::EXPAND);
     // Texts and profiles are not wanted, and can unpack to far more than they are.
     decoder.set_ignore_text_chunk(true);

@@ -3,6 +3,8 @@
 // Each test file uses some of this.
 #![allow(dead_code)]
 
+use std::ffi::c_int;
+
 use geossl_core::rng::{Draws, Stage};
 use turbojpeg::raw;
 
@@ -19,33 +21,35 @@ pub fn samples(width: usize, height: usize, channels: usize) -> Vec<u8> {
 /// Compresses `pixels` with quality 85, 4:4:4, but for `params`.
 pub fn compress(pixels: &[u8], width: usize, height: usize, format: raw::TJPF, params: Params) -> Vec<u8> {
     compress_with(params, |handle, out, size| {
-        let (w, h) = (width as i32, height as i32);
+        let (w, h) = (width as c_int, height as c_int);
         // SAFETY: `pixels` holds the image; libjpeg-turbo allocates the output.
-        unsafe { raw::tj3Compress8(handle, pixels.as_ptr(), w, 0, h, format as i32, out, size) }
+        unsafe { raw::tj3Compress8(handle, pixels.as_ptr(), w, 0, h, format as c_int, out, size) }
     })
 }
 
 /// A gray JPEG of 12 bits a sample.
 pub fn twelve_bits(width: usize, height: usize) -> Vec<u8> {
     let pixels: Vec<i16> = (0..width * height).map(|i| (i % 4096) as i16).collect();
-    let params = [(raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_GRAY as i32), (raw::TJPARAM_TJPARAM_PRECISION, 12)];
+    let params =
+        [(raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_GRAY as c_int), (raw::TJPARAM_TJPARAM_PRECISION, 12)];
     compress_with(&params, |handle, out, size| {
-        let gray = raw::TJPF_TJPF_GRAY as i32;
+        let gray = raw::TJPF_TJPF_GRAY as c_int;
         // SAFETY: `pixels` holds the image; libjpeg-turbo allocates the output.
-        unsafe { raw::tj3Compress12(handle, pixels.as_ptr(), width as i32, 0, height as i32, gray, out, size) }
+        unsafe { raw::tj3Compress12(handle, pixels.as_ptr(), width as c_int, 0, height as c_int, gray, out, size) }
     })
 }
 
 fn compress_with(
     params: Params,
-    compress: impl FnOnce(raw::tjhandle, *mut *mut u8, *mut raw::size_t) -> i32,
+    compress: impl FnOnce(raw::tjhandle, *mut *mut u8, *mut raw::size_t) -> c_int,
 ) -> Vec<u8> {
-    let defaults = [(raw::TJPARAM_TJPARAM_QUALITY, 85), (raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_444 as i32)];
+    let defaults =
+        [(raw::TJPARAM_TJPARAM_QUALITY, 85), (raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_444 as c_int)];
     // SAFETY: the handle is used and destroyed here; the output is copied before it is freed.
     unsafe {
-        let handle = raw::tj3Init(raw::TJINIT_TJINIT_COMPRESS as i32);
+        let handle = raw::tj3Init(raw::TJINIT_TJINIT_COMPRESS as c_int);
         for (param, value) in defaults.iter().chain(params) {
-            assert_eq!(raw::tj3Set(handle, *param as i32, *value), 0);
+            assert_eq!(raw::tj3Set(handle, *param as c_int, *value), 0);
         }
         let (mut out, mut size) = (std::ptr::null_mut(), 0);
         let code = compress(handle, &raw mut out, &raw mut size);
@@ -58,7 +62,7 @@ fn compress_with(
 }
 
 pub fn gray(width: usize, height: usize, params: Params) -> Vec<u8> {
-    let params = [&[(raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_GRAY as i32)], params].concat();
+    let params = [&[(raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_GRAY as c_int)], params].concat();
     compress(&samples(width, height, 1), width, height, raw::TJPF_TJPF_GRAY, &params)
 }
 
