@@ -193,8 +193,9 @@ class Loader:
             may_refill=None if self._uploads is None else self._uploads.may_refill,
         )
         slot_bytes = slots[0].numel() * slots[0].element_size()
-        self.memory_bound = loader.slots * slot_bytes + self._core.threads * 2 * (loader.max_image_mib << 20)
-        """Bytes that the loader may use at most: its slots, and for each thread the largest image and its file."""
+        self.memory_bound = loader.slots * slot_bytes + self._core.threads * self._core.thread_bytes
+        """Bytes that the loader may use at most: its slots, and for each thread `loader.max_image_mib` for a file, as
+        much for decoding it, and 64 MiB for small things."""
 
     def __len__(self) -> int:
         """Batches of an epoch."""

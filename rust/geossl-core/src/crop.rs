@@ -30,6 +30,12 @@ impl Rect {
     pub fn within(self, origin: Self) -> Self {
         Self { x: self.x + origin.x, y: self.y + origin.y, ..self }
     }
+
+    /// Width and height at 1 / `shrink` of the size, a rest counted as one.
+    #[must_use]
+    pub fn shrunk(self, shrink: u32) -> (u32, u32) {
+        (self.width.div_ceil(shrink), self.height.div_ceil(shrink))
+    }
 }
 
 /// How views are cut.
@@ -49,6 +55,8 @@ pub struct CropSpec {
     pub flip: f64,
     /// Widen boxes by fMoW's context.
     pub context: bool,
+    /// Decode a JPEG at 1/2, 1/4 or 1/8 of its size where the view is that much smaller.
+    pub scaled: bool,
 }
 
 /// Which part of a region a view shows.
@@ -72,6 +80,19 @@ pub struct Geometry {
     pub window: Rect,
     /// Whether the output is mirrored left to right.
     pub flip: bool,
+}
+
+impl Geometry {
+    /// How much smaller (1, 2, 4 or 8 times) a region may be decoded, so that it has at least the pixels of what it is
+    /// resized to first: `resized`, or the output of `size` pixels a side.
+    pub fn shrink(&self, region: (u32, u32), size: u32) -> u32 {
+        let (from, to) = match self.resized {
+            Some(full) => (region, full),
+            None => ((self.window.width, self.window.height), (size, size)),
+        };
+        let fits = |n: &u32| from.0 >= n.saturating_mul(to.0) && from.1 >= n.saturating_mul(to.1);
+        [8, 4, 2].into_iter().find(fits).unwrap_or(1)
+    }
 }
 
 /// The region of an image that a box stands for: the box clipped to the image, widened by fMoW's context.
@@ -203,6 +224,7 @@ mod tests {
             ratio: (0.75, 4.0 / 3.0),
             flip: 0.5,
             context: true,
+            scaled: false,
         }
     }
 
@@ -230,6 +252,27 @@ mod tests {
             assert_eq!(g.resized, Some((746, 448))); // int(448 * 1000 / 600)
             assert!(g.window.x >= 149 && g.window.x + g.window.width <= 149 + 448 && g.window.width <= 448);
         }
+    }
+
+    #[test]
+    fn a_shrunk_region_has_the_pixels_of_the_output() {
+        let window =
+            |width, height| Geometry { resized: None, window: Rect { x: 5, y: 5, width, height }, flip: false };
+        for (width, height, shrink) in [
+            (447, 800, 1),
+            (448, 448, 2),
+            (900, 895, 2),
+            (896, 896, 4),
+            (4000, 1792, 8),
+            (20_000, 20_000, 8),
+            (30, 30, 1),
+        ] {
+            assert_eq!(window(width, height).shrink((30_000, 30_000), 224), shrink);
+        }
+        // The first resize is what counts, however small the window.
+        let resized = Geometry { resized: Some((600, 448)), ..window(100, 100) };
+        assert_eq!(resized.shrink((1199, 900), 32), 1);
+        assert_eq!(resized.shrink((1200, 900), 32), 2);
     }
 
     proptest! {

@@ -50,12 +50,18 @@ impl Resampler {
             Samples::U16(values) => (as_bytes(values), 2),
         };
         let kind = Kind { bands: usize::from(raster.bands), bytes };
-        let source = Pixels { data, width: raster.rect.width, height: raster.rect.height };
-        let outer = Rect { x: region.x - raster.rect.x, y: region.y - raster.rect.y, ..region };
+        let (width, height) = raster.rect.shrunk(raster.shrink);
+        let source = Pixels { data, width, height };
         let window = geometry.window;
         let target = (size, size);
         match geometry.resized {
-            None => self.resize(source, window.within(outer), None, kind, target, out)?,
+            None => {
+                let area = window.within(region);
+                let whole = [0.0, 0.0, f64::from(area.width), f64::from(area.height)];
+                let (area, part) = samples_of(raster, area, whole);
+                // A window of whole samples is cut out exactly.
+                self.resize(source, area, (raster.shrink > 1).then_some(part), kind, target, out)?;
+            }
             Some(full) => {
                 let scale = (f64::from(region.width) / f64::from(full.0), f64::from(region.height) / f64::from(full.1));
                 let part = [
@@ -64,13 +70,14 @@ impl Resampler {
                     (f64::from(window.width) * scale.0).min(f64::from(region.width) - f64::from(window.x) * scale.0),
                     (f64::from(window.height) * scale.1).min(f64::from(region.height) - f64::from(window.y) * scale.1),
                 ];
+                let (area, part) = samples_of(raster, region, part);
                 let middle = (window.width, window.height);
                 if middle == target {
-                    self.resize(source, outer, Some(part), kind, target, out)?;
+                    self.resize(source, area, Some(part), kind, target, out)?;
                 } else {
                     let mut first = std::mem::take(&mut self.middle);
                     first.resize(middle.0 as usize * middle.1 as usize * kind.bands * kind.bytes, 0);
-                    let done = self.resize(source, outer, Some(part), kind, middle, &mut first);
+                    let done = self.resize(source, area, Some(part), kind, middle, &mut first);
                     let whole = Rect { x: 0, y: 0, width: middle.0, height: middle.1 };
                     let pixels = Pixels { data: &first, width: middle.0, height: middle.1 };
                     let done = done.and_then(|()| self.resize(pixels, whole, None, kind, target, out));
@@ -106,7 +113,7 @@ impl Resampler {
                 Samples::U16(out.chunks_exact(2).map(|b| u16::from_ne_bytes([b[0], b[1]])).collect())
             }
         };
-        Ok(Raster { rect, bands, samples })
+        Ok(Raster::new(rect, bands, samples))
     }
 
     /// Resamples `part` (in pixels of `area`, all of it if None) of `area` of the source to `target`.
@@ -177,6 +184,23 @@ impl Resampler {
     }
 }
 
+/// The samples of a raster that show `area` of the image, and where `part` (left, top, width, height in pixels of
+/// `area`) lies among them.
+fn samples_of(raster: &Raster, area: Rect, part: [f64; 4]) -> (Rect, [f64; 4]) {
+    let axis = |origin: u32, ahead: u32, start: u32, length: u32, from: f64, size: f64| {
+        let (start, shrink) = (start - origin + ahead, raster.shrink);
+        let first = start / shrink;
+        let samples = (start + length).div_ceil(shrink) - first;
+        let from = (f64::from(start - first * shrink) + from) / f64::from(shrink);
+        // The sum must not round to more than there is.
+        (first, samples, from, (size / f64::from(shrink)).min(f64::from(samples) - from))
+    };
+    let [left, top, part_width, part_height] = part;
+    let (x, width, left, part_width) = axis(raster.rect.x, raster.ahead.0, area.x, area.width, left, part_width);
+    let (y, height, top, part_height) = axis(raster.rect.y, raster.ahead.1, area.y, area.height, top, part_height);
+    (Rect { x, y, width, height }, [left, top, part_width, part_height])
+}
+
 fn as_bytes(values: &[u16]) -> &[u8] {
     // SAFETY: u16 has no padding, bytes have no alignment, and the length is the same memory's in bytes.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), std::mem::size_of_val(values)) }
@@ -198,7 +222,7 @@ mod tests {
     fn raster(width: u32, height: u32, bands: u16) -> Raster {
         let n = width as usize * height as usize * usize::from(bands);
         let samples = Samples::U8((0..n).map(|i| ((i * 7919) % 251) as u8).collect());
-        Raster { rect: Rect { x: 0, y: 0, width, height }, bands, samples }
+        Raster::new(Rect { x: 0, y: 0, width, height }, bands, samples)
     }
 
     fn cut(raster: &Raster, geometry: &Geometry, size: u32) -> Vec<u8> {

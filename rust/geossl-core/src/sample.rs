@@ -45,7 +45,7 @@ pub struct Source {
     pub bands: u16,
     /// Bits of a sample that every image must have, 8 or 16.
     pub bits: u8,
-    /// Largest decoded image, bytes.
+    /// Most memory that decoding an image may take, and the largest file, bytes.
     pub max_image_bytes: u64,
 }
 
@@ -103,6 +103,12 @@ impl Source {
     pub fn view_bytes(&self) -> usize {
         let side = self.crop.size as usize;
         side * side * usize::from(self.bands) * usize::from(self.bits / 8)
+    }
+
+    /// Bytes that a thread may take at most: an image's file, what is decoded of it with all that the decoder holds
+    /// beside it (`decode::open` and `Encoded::decode` see to that), and some small things.
+    pub fn thread_bytes(&self) -> u64 {
+        2 * self.max_image_bytes + decode::OVERHEAD_BYTES
     }
 
     /// The row that stands at `position` of an epoch.
@@ -192,7 +198,10 @@ impl Source {
                 .map(|(_, g)| if g.resized.is_some() { region } else { g.window.within(region) })
                 .reduce(Rect::union)
                 .unwrap_or(region);
-            let raster = image.decode(wanted, &mut scratch.decoders).map_err(|e| self.located(e, row))?;
+            // One decode for all views: as small as each of them allows.
+            let shrink = views.iter().map(|(_, g)| g.shrink((region.width, region.height), self.crop.size)).min();
+            let shrink = if self.crop.scaled { shrink.unwrap_or(1) } else { 1 };
+            let raster = image.decode(wanted, shrink, &mut scratch.decoders).map_err(|e| self.located(e, row))?;
             scratch.tally.decode += lap(&mut clock);
             for (view, geometry) in views {
                 // The raster may hold less than the region: then the window is all that is looked at.

@@ -55,18 +55,16 @@ proptest! {
     ) {
         let path = Path::new("made.jpg");
         let file = jpeg(width as usize, height as usize, KINDS[kind], progressive);
-        let bytes = Transcoder::default().transcode(path, &file, 1).unwrap().unwrap();
+        let bytes = Transcoder::default().transcode(path, &file).unwrap().unwrap();
         let record = Record::parse(path, &bytes).unwrap();
         prop_assert_eq!(record.kind.codec, Codec::Jpeg);
         let at = |share: f64, n: u32| (share * f64::from(n)) as u32;
         let (x, y) = (at(corners.0, width), at(corners.1, height));
         let rect = Rect { x, y, width: 1 + at(corners.2, width - x), height: 1 + at(corners.3, height - y) };
         let mut decoders = Decoders::default();
-        let packed = decode::packed(path, record, 1 << 30).unwrap().decode(rect, &mut decoders).unwrap();
+        let packed = decode::packed(path, record, 1 << 30).unwrap().decode(rect, 1, &mut decoders).unwrap();
         let whole = turbojpeg::decompress(&file, PixelFormat::RGB).unwrap();
-        let whole = Raster {
-            rect: Rect { x: 0, y: 0, width, height }, bands: 3, samples: Samples::U8(whole.pixels),
-        };
+        let whole = Raster::new(Rect { x: 0, y: 0, width, height }, 3, Samples::U8(whole.pixels));
         prop_assert_eq!(part(&packed, rect), part(&whole, rect));
     }
 }
@@ -75,11 +73,11 @@ proptest! {
 fn a_crop_looks_at_few_bytes() {
     let file = jpeg(1024, 1024, Subsamp::Sub2x2, false);
     let path = Path::new("made.jpg");
-    let bytes = Transcoder::default().transcode(path, &file, 1).unwrap().unwrap();
+    let bytes = Transcoder::default().transcode(path, &file).unwrap().unwrap();
     assert!(bytes.len() < file.len() * 102 / 100, "{} of {}", bytes.len(), file.len());
     let image = decode::packed(path, Record::parse(path, &bytes).unwrap(), 1 << 30).unwrap();
     let mut decoders = Decoders::default();
-    image.decode(Rect { x: 400, y: 400, width: 200, height: 200 }, &mut decoders).unwrap();
+    image.decode(Rect { x: 400, y: 400, width: 200, height: 200 }, 1, &mut decoders).unwrap();
     // Whole rows are looked at for their checksums.
     assert!(decoders.packed_bytes < bytes.len() as u64 / 4);
 }
@@ -88,13 +86,13 @@ fn a_crop_looks_at_few_bytes() {
 fn any_flipped_bit_of_a_jpeg_is_noticed() {
     let path = Path::new("made.jpg");
     let file = jpeg(64, 40, Subsamp::Sub2x2, false);
-    let bytes = Transcoder::default().transcode(path, &file, 1).unwrap().unwrap();
+    let bytes = Transcoder::default().transcode(path, &file).unwrap().unwrap();
     for at in 0..bytes.len() {
         let mut bad = bytes.clone();
         bad[at] ^= 1 << (at % 8);
         let read = Record::parse(path, &bad).and_then(|record| {
             let image = decode::packed(path, record, 1 << 30)?;
-            image.decode(image.rect(), &mut Decoders::default())
+            image.decode(image.rect(), 1, &mut Decoders::default())
         });
         assert!(read.is_err(), "byte {at} of {}", bytes.len());
     }

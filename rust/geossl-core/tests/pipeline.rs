@@ -46,6 +46,7 @@ fn source(folder: &Path, places: &[i32]) -> Source {
             ratio: (0.75, 1.33),
             flip: 0.5,
             context: true,
+            scaled: false,
         },
         color: None,
         bands: 3,

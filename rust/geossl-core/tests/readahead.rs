@@ -107,6 +107,7 @@ fn the_batch_after_those_in_flight_is_read_and_the_one_after_it_is_not() {
             ratio: (0.75, 1.33),
             flip: 0.5,
             context: true,
+            scaled: false,
         },
         color: None,
         bands: 3,

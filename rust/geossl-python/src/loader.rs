@@ -36,12 +36,20 @@ struct CropOptions {
     ratio: (f64, f64),
     flip: f64,
     context: bool,
+    decode: String,
 }
 
-impl From<CropOptions> for CropSpec {
-    fn from(o: CropOptions) -> Self {
-        let CropOptions { size, resize, center, scale, ratio, flip, context } = o;
-        Self { size, resize, center, scale, ratio, flip, context }
+impl TryFrom<CropOptions> for CropSpec {
+    type Error = PyErr;
+
+    fn try_from(o: CropOptions) -> PyResult<Self> {
+        let CropOptions { size, resize, center, scale, ratio, flip, context, decode } = o;
+        let scaled = match decode.as_str() {
+            "exact" => false,
+            "scaled" => true,
+            other => return Err(PyValueError::new_err(format!("decode: {other}"))),
+        };
+        Ok(Self { size, resize, center, scale, ratio, flip, context, scaled })
     }
 }
 
@@ -119,6 +127,8 @@ struct Loader {
     memory: Vec<Py<PyArray1<u8>>>,
     /// Called with a slot that nothing uses any more, says whether it may be refilled; None: it may.
     may_refill: Option<Py<PyAny>>,
+    /// See `Source::thread_bytes`.
+    thread_bytes: u64,
 }
 
 #[pymethods]
@@ -171,7 +181,7 @@ impl Loader {
                 "center" => Cut::Center,
                 other => return Err(PyValueError::new_err(format!("cut: {other}"))),
             },
-            crop: crop.into(),
+            crop: crop.try_into()?,
             color: color.map(Into::into),
             bands,
             bits,
@@ -179,6 +189,7 @@ impl Loader {
         };
         let settings = Settings::try_from(options)?;
         let need = slot_bytes(&source, &settings);
+        let thread_bytes = source.thread_bytes();
         let mut memory = Vec::with_capacity(slots.len());
         for slot in &slots {
             if slot.len() < need || !slot.is_c_contiguous() {
@@ -189,7 +200,8 @@ impl Loader {
         // SAFETY: the arrays are kept in `memory` until the threads that write to them are gone (see `drop`), and by
         // each lease for as long as Python reads its slot; Python sees a slot's bytes only through a lease.
         let pipeline = unsafe { Pipeline::new(source, settings, memory) }.map_err(to_py)?;
-        Ok(Self { pipeline: Arc::new(pipeline), memory: slots.into_iter().map(Bound::unbind).collect(), may_refill })
+        let memory = slots.into_iter().map(Bound::unbind).collect();
+        Ok(Self { pipeline: Arc::new(pipeline), memory, may_refill, thread_bytes })
     }
 
     /// Batches of an epoch.
@@ -201,6 +213,12 @@ impl Loader {
     #[getter]
     fn threads(&self) -> usize {
         self.pipeline.threads()
+    }
+
+    /// Bytes that a thread may take at most.
+    #[getter]
+    fn thread_bytes(&self) -> u64 {
+        self.thread_bytes
     }
 
     /// Starts an epoch at batch `first`.

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use turbojpeg::raw;
 
-use super::{Raster, Samples};
+use super::exif::Turn;
+use super::markers::{self, Markers};
+use super::{Header, Raster, Samples, sample_bytes};
 use crate::crop::Rect;
 use crate::{Error, Result};
 
@@ -18,6 +20,8 @@ pub struct Jpeg {
     handle: Option<Handle>,
     /// Memory of an earlier image, for the next one.
     pub spare: Vec<u8>,
+    /// Bytes that decoding an image may take, its pixels and what libjpeg-turbo holds together; 0 is no limit.
+    pub max_bytes: u64,
 }
 
 struct Handle(raw::tjhandle);
@@ -50,8 +54,17 @@ impl Jpeg {
         }
     }
 
-    /// (width, height, 3, 8).
-    pub fn header(&mut self, path: &Path, bytes: &[u8]) -> Result<(u32, u32, u16, u8)> {
+    /// The size of the image as it is stored, and how it is turned upright.
+    pub fn header(&mut self, path: &Path, bytes: &[u8]) -> Result<Header> {
+        let stored = self.stored(path, bytes)?;
+        let (width, height) = stored.size;
+        let turn = Turn::of(Markers::read(bytes).orientation);
+        let copy = if turn.is_none() { 0 } else { sample_bytes(width, height, 3, 8) };
+        let bytes = sample_bytes(width, height, stored.channels, 8) + copy;
+        Ok(Header { width, height, bands: 3, bits: 8, bytes, turn })
+    }
+
+    fn stored(&mut self, path: &Path, bytes: &[u8]) -> Result<Stored> {
         let handle = self.handle()?;
         // SAFETY: the pointer and length describe `bytes`, which outlives the call.
         let code = unsafe { raw::tj3DecompressHeader(handle, bytes.as_ptr(), bytes.len() as raw::size_t) };
@@ -60,44 +73,48 @@ impl Jpeg {
             // SAFETY: the handle is valid and holds a header.
             unsafe { raw::tj3Get(handle, param as libc::c_int) }
         };
-        if get(raw::TJPARAM_TJPARAM_PRECISION) != 8 {
-            return Err(Error::data(path, "a JPEG of more than 8 bits a sample is not read"));
+        let bits = get(raw::TJPARAM_TJPARAM_PRECISION);
+        if bits != 8 {
+            return Err(Error::data(path, format!("a JPEG of {bits} bits a sample: only 8 are read")));
         }
-        let size = |param| u32::try_from(get(param)).unwrap_or(0);
-        Ok((size(raw::TJPARAM_TJPARAM_JPEGWIDTH), size(raw::TJPARAM_TJPARAM_JPEGHEIGHT), 3, 8))
-    }
-
-    /// At least `rect` of the image, RGB, with the very pixels of a full decode. `size` is the header's, which has
-    /// been held against the limits.
-    pub fn decode(&mut self, path: &Path, bytes: &[u8], size: (u32, u32), rect: Rect) -> Result<Raster> {
-        // The header is read again here, as another image may have been looked at in between.
-        let (width, height, ..) = self.header(path, bytes)?;
-        if (width, height) != size {
-            return Err(Error::data(path, "changed while it was read"));
-        }
-        if !ends(bytes) {
-            return Err(Error::data(path, "the JPEG is cut short (it has no end-of-image marker)"));
-        }
-        let handle = self.handle()?;
-        // SAFETY: the handle is valid and holds a header.
-        let get = |param: raw::TJPARAM| unsafe { raw::tj3Get(handle, param as libc::c_int) };
+        let side = |param| u32::try_from(get(param)).unwrap_or(0);
         let space = get(raw::TJPARAM_TJPARAM_COLORSPACE);
         let four = [raw::TJCS_TJCS_CMYK as libc::c_int, raw::TJCS_TJCS_YCCK as libc::c_int].contains(&space);
-        let (format, channels) = if four { (raw::TJPF_TJPF_CMYK, 4) } else { (raw::TJPF_TJPF_RGB, 3) };
-        let rect = covering(rect, size, block(get(raw::TJPARAM_TJPARAM_SUBSAMP)));
-        let side = |pixels: u32| pixels as libc::c_int;
-        let region = if (rect.width, rect.height) == size {
-            // Asking for everything also takes back what was asked of an earlier image.
-            raw::tjregion { x: 0, y: 0, w: 0, h: 0 }
-        } else {
-            raw::tjregion { x: side(rect.x), y: side(rect.y), w: side(rect.width), h: side(rect.height) }
-        };
-        // SAFETY: the handle is valid and holds a header; a region that it does not take is an error.
-        let code = unsafe { raw::tj3SetCroppingRegion(handle, region) };
-        check(path, handle, code)?;
+        let usual = get(raw::TJPARAM_TJPARAM_SUBSAMP) != raw::TJSAMP_TJSAMP_UNKNOWN as libc::c_int;
+        Ok(Stored {
+            size: (side(raw::TJPARAM_TJPARAM_JPEGWIDTH), side(raw::TJPARAM_TJPARAM_JPEGHEIGHT)),
+            channels: if four { 4 } else { 3 },
+            lossless: get(raw::TJPARAM_TJPARAM_LOSSLESS) != 0,
+            usual,
+        })
+    }
+
+    /// At least `rect` of the image, RGB, at 1 / `shrink` of its size: 1 for the very pixels of a full decode, or 2, 4
+    /// or 8, where libjpeg-turbo leaves frequencies out. `size` is the header's, which has been held against the
+    /// limits. Everything is in stored pixels: EXIF's orientation is the caller's.
+    pub fn decode(&mut self, path: &Path, bytes: &[u8], size: (u32, u32), rect: Rect, shrink: u32) -> Result<Raster> {
+        // The header is read again here, as another image may have been looked at in between: 1 to 2 microseconds.
+        let stored = self.stored(path, bytes)?;
+        if stored.size != size {
+            return Err(Error::data(path, "changed while it was read"));
+        }
+        let markers = Markers::read(bytes);
+        if !markers::ends(bytes, markers.data) {
+            return Err(Error::data(path, "the JPEG is cut short (it has no end-of-image marker)"));
+        }
+        // A lossless JPEG has no blocks, and unusual sampling factors are not cropped.
+        let block = markers.block.filter(|_| stored.usual && !stored.lossless);
+        let shrink = if stored.lossless { 1 } else { shrink };
+        let rect = covering(rect, size, block);
+        let (width, height) = rect.shrunk(shrink);
+        let pixels = width as usize * height as usize;
+        let channels = usize::from(stored.channels);
+        self.set_up(path, size, rect, shrink, (pixels * channels) as u64)?;
+        let handle = self.handle()?;
         let mut samples = std::mem::take(&mut self.spare);
         // What the memory held before is overwritten: a decode that ends early is an error.
-        samples.resize(rect.width as usize * rect.height as usize * channels, 0);
+        samples.resize(pixels * channels, 0);
+        let format = if channels == 4 { raw::TJPF_TJPF_CMYK } else { raw::TJPF_TJPF_RGB };
         // SAFETY: `samples` holds the region's rows of width * channels bytes, which is what a pitch of 0 means.
         let code = unsafe {
             raw::tj3Decompress8(
@@ -110,31 +127,49 @@ impl Jpeg {
             )
         };
         check(path, handle, code)?;
-        if four {
-            samples = rgb_from_cmyk(&samples);
+        if channels == 4 {
+            rgb_from_cmyk(&mut samples);
         }
-        Ok(Raster { rect, bands: 3, samples: Samples::U8(samples) })
+        Ok(Raster { shrink, ..Raster::new(rect, 3, Samples::U8(samples)) })
+    }
+
+    /// Tells libjpeg-turbo what to decode, and how much memory is left for that beside `raster_bytes`.
+    fn set_up(&mut self, path: &Path, size: (u32, u32), rect: Rect, shrink: u32, raster_bytes: u64) -> Result<()> {
+        let handle = self.handle()?;
+        let side = |pixels: u32| pixels as libc::c_int;
+        let scale = raw::tjscalingfactor { num: 1, denom: side(shrink) };
+        // SAFETY: the handle is valid; a factor that it does not know is an error.
+        let code = unsafe { raw::tj3SetScalingFactor(handle, scale) };
+        check(path, handle, code)?;
+        let region = if (rect.width, rect.height) == size {
+            // Asking for everything also takes back what was asked of an earlier image.
+            raw::tjregion { x: 0, y: 0, w: 0, h: 0 }
+        } else {
+            let (width, height) = rect.shrunk(shrink);
+            raw::tjregion { x: side(rect.x / shrink), y: side(rect.y / shrink), w: side(width), h: side(height) }
+        };
+        // SAFETY: the handle is valid and holds a header; a region that it does not take is an error.
+        let code = unsafe { raw::tj3SetCroppingRegion(handle, region) };
+        check(path, handle, code)?;
+        // A JPEG of several scans has all its coefficients held, 2 bytes each. 0 would be no limit.
+        let room = match self.max_bytes {
+            0 => 0,
+            max => i32::try_from(max.saturating_sub(raster_bytes) >> 20).unwrap_or(i32::MAX).max(1),
+        };
+        // SAFETY: the handle is valid; a value out of range would be an error.
+        let code = unsafe { raw::tj3Set(handle, raw::TJPARAM_TJPARAM_MAXMEMORY as libc::c_int, room) };
+        check(path, handle, code)
     }
 }
 
-/// Whether the file has its end. Bytes after the marker are common, but not many.
-pub fn ends(bytes: &[u8]) -> bool {
-    let tail = &bytes[bytes.len().saturating_sub(1 << 16)..];
-    tail.ends_with(&[0xFF, 0xD9]) || tail.windows(2).any(|pair| pair == [0xFF, 0xD9])
-}
-
-/// Size of the blocks (iMCUs) that an image of this subsampling is coded in; None where it has none of the usual.
-fn block(subsampling: libc::c_int) -> Option<(u32, u32)> {
-    let known = [
-        (raw::TJSAMP_TJSAMP_444, (8, 8)),
-        (raw::TJSAMP_TJSAMP_GRAY, (8, 8)),
-        (raw::TJSAMP_TJSAMP_422, (16, 8)),
-        (raw::TJSAMP_TJSAMP_420, (16, 16)),
-        (raw::TJSAMP_TJSAMP_440, (8, 16)),
-        (raw::TJSAMP_TJSAMP_411, (32, 8)),
-        (raw::TJSAMP_TJSAMP_441, (8, 32)),
-    ];
-    known.into_iter().find(|(name, _)| *name as libc::c_int == subsampling).map(|(_, size)| size)
+/// What libjpeg-turbo says of a JPEG.
+struct Stored {
+    size: (u32, u32),
+    /// Channels as libjpeg-turbo gives them: four of CMYK, else three.
+    channels: u16,
+    lossless: bool,
+    /// Whether libjpeg-turbo has a name for the sampling factors, and with it a way to crop.
+    usual: bool,
 }
 
 /// The blocks around `rect`, and one more on each side: the upsampling of chroma looks over a block's edge, and at
@@ -153,10 +188,19 @@ fn covering(rect: Rect, image: (u32, u32), block: Option<(u32, u32)>) -> Rect {
     Rect { x, y, width, height }
 }
 
-/// Adobe's CMYK is stored inverted, so that a channel times black is the light that is left.
-fn rgb_from_cmyk(cmyk: &[u8]) -> Vec<u8> {
-    let light = |ink: u8, black: u8| ((u16::from(ink) * u16::from(black) + 127) / 255) as u8;
-    cmyk.chunks_exact(4).flat_map(|p| [light(p[0], p[3]), light(p[1], p[3]), light(p[2], p[3])]).collect()
+/// CMYK to RGB where it stands, as Pillow has it: stored inverted, with or without Adobe's marker, so that a channel
+/// times black is the light that is left.
+fn rgb_from_cmyk(samples: &mut Vec<u8>) {
+    let light = |ink: u8, black: u8| {
+        let product = u32::from(255 - ink) * u32::from(black) + 128;
+        black - (((product >> 8) + product) >> 8) as u8
+    };
+    let pixels = samples.len() / 4;
+    for pixel in 0..pixels {
+        let [c, m, y, k] = [0, 1, 2, 3].map(|channel| samples[4 * pixel + channel]);
+        samples[3 * pixel..][..3].copy_from_slice(&[light(c, k), light(m, k), light(y, k)]);
+    }
+    samples.truncate(3 * pixels);
 }
 
 pub fn check(path: &Path, handle: raw::tjhandle, code: libc::c_int) -> Result<()> {
@@ -170,6 +214,9 @@ pub fn check(path: &Path, handle: raw::tjhandle, code: libc::c_int) -> Result<()
     // Filler between markers is harmless and common; every other warning means that pixels are missing or wrong.
     if warning && message.contains("extraneous bytes before marker") {
         return Ok(());
+    }
+    if message.contains("Memory limit exceeded") {
+        return Err(Error::data(path, "a JPEG of several scans, whose coefficients take more memory than the limit"));
     }
     let cut = ["Premature end", "premature end"].iter().any(|s| message.contains(s));
     Err(Error::data(path, if cut { format!("the JPEG is cut short ({message})") } else { message }))

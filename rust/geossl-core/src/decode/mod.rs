@@ -1,6 +1,8 @@
 //! From a file's bytes to pixels: JPEG, PNG and TIFF, eight or sixteen bits, any number of bands.
 
+pub(crate) mod exif;
 pub(crate) mod jpeg;
+pub(crate) mod markers;
 mod png;
 mod tiff;
 
@@ -8,11 +10,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use self::exif::Turn;
 use crate::crop::{self, Rect};
 use crate::pack::blocks::Unpacker;
-use crate::pack::record::{Codec, Record};
+use crate::pack::record::{Codec, Kind, Record};
 use crate::pack::segments;
 use crate::{Error, Result};
+
+/// Memory that a thread may take besides its file and what decoding an image is allowed: libjpeg-turbo's rows of a
+/// widest image, lists of a TIFF's tiles, the resampler's rows, bytes that the allocator keeps.
+pub const OVERHEAD_BYTES: u64 = 64 << 20;
 
 /// Samples of an image, pixel after pixel, bands within the pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,12 +33,25 @@ pub enum Samples {
 /// Decoded pixels: at least the part of the image that was asked for.
 #[derive(Debug, Clone)]
 pub struct Raster {
-    /// The part of the image that `samples` holds.
+    /// The part of the image that `samples` holds, in pixels of the image.
     pub rect: Rect,
+    /// How many pixels of the image, across and down, one pixel of `samples` stands for: 1, or 2, 4 or 8 in a JPEG
+    /// that was decoded smaller. `samples` has `rect.shrunk(shrink)` pixels.
+    pub shrink: u32,
+    /// How far the first column and row reach over the left and upper edge of `rect`, pixels of the image, under
+    /// `shrink`.
+    pub ahead: (u32, u32),
     /// Bands of a pixel.
     pub bands: u16,
     /// The pixels, row after row.
     pub samples: Samples,
+}
+
+impl Raster {
+    /// The pixels of `rect`, one for one.
+    pub fn new(rect: Rect, bands: u16, samples: Samples) -> Self {
+        Self { rect, shrink: 1, ahead: (0, 0), bands, samples }
+    }
 }
 
 enum Format<'a> {
@@ -45,7 +65,10 @@ enum Format<'a> {
 pub struct Encoded<'a> {
     path: &'a Path,
     format: Format<'a>,
-    /// Width, pixels.
+    max_bytes: u64,
+    /// How the stored pixels stand upright.
+    turn: Turn,
+    /// Width, pixels, of the upright image, as everything here is.
     pub width: u32,
     /// Height, pixels.
     pub height: u32,
@@ -85,30 +108,66 @@ pub fn read_file(path: &Path, buffer: &mut Vec<u8>, max_bytes: u64) -> Result<()
     Ok(())
 }
 
+/// What a header says.
+pub(crate) struct Header {
+    width: u32,
+    height: u32,
+    bands: u16,
+    bits: u8,
+    /// Bytes that decoding the whole image takes at once, as far as the header tells.
+    bytes: u64,
+    turn: Turn,
+}
+
 /// Reads the header of an image in memory. Nothing of the image's size is allocated.
-/// Fails if it is none of the known formats, is broken, or would need more than `max_bytes` decoded.
+///
+/// Fails if it is none of the known formats, is broken, or if decoding the whole of it would take more than
+/// `max_bytes`: the pixels and whatever is held beside them. A progressive JPEG's coefficients and a TIFF's strips
+/// are held against the rest of it when a part is decoded.
 pub fn open<'a>(path: &'a Path, bytes: &'a [u8], decoders: &mut Decoders, max_bytes: u64) -> Result<Encoded<'a>> {
-    let (format, (width, height, bands, bits)) = match bytes {
+    let (format, header) = match bytes {
         [0xFF, 0xD8, ..] => (Format::Jpeg(bytes), decoders.jpeg.header(path, bytes)?),
         [0x89, b'P', b'N', b'G', ..] => (Format::Png(bytes), png::header(path, bytes)?),
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => {
-            (Format::Tiff(bytes), tiff::header(path, bytes)?)
+            (Format::Tiff(bytes), tiff::header(path, bytes, max_bytes)?)
         }
         [] => return Err(Error::data(path, "the file is empty")),
         _ => return Err(Error::data(path, "not a JPEG, PNG or TIFF image")),
     };
-    let image = Encoded { path, format, width, height, bands, bits };
-    image.within(max_bytes)?;
-    Ok(image)
+    encoded(path, format, &header, max_bytes)
 }
 
-/// A packed image. Fails if it would need more than `max_bytes` decoded.
+/// A packed image. Fails if decoding the whole of it would take more than `max_bytes`.
 pub fn packed<'a>(path: &'a Path, record: Record<'a>, max_bytes: u64) -> Result<Encoded<'a>> {
-    let kind = record.kind;
-    let (width, height) = kind.size;
-    let image = Encoded { path, format: Format::Packed(record), width, height, bands: kind.bands, bits: kind.bits };
-    image.within(max_bytes)?;
-    Ok(image)
+    let Kind { size: (width, height), bands, bits, .. } = record.kind;
+    let turn = Turn::of(record.kind.orientation);
+    let bytes = sample_bytes(width, height, bands, bits) * if turn.is_none() { 1 } else { 2 };
+    encoded(path, Format::Packed(record), &Header { width, height, bands, bits, bytes, turn }, max_bytes)
+}
+
+fn encoded<'a>(path: &'a Path, format: Format<'a>, header: &Header, max_bytes: u64) -> Result<Encoded<'a>> {
+    let Header { width, height, bands, bits, bytes, turn } = *header;
+    if width == 0 || height == 0 || bands == 0 {
+        return Err(Error::data(path, format!("claims a size of {width} x {height} x {bands}")));
+    }
+    if bytes > max_bytes {
+        return Err(Error::data(
+            path,
+            format!(
+                "claims {width} x {height} pixels of {bands} bands, {} MiB to decode, over the limit of {} MiB",
+                bytes >> 20,
+                max_bytes >> 20
+            ),
+        ));
+    }
+    let (width, height) = turn.size((width, height));
+    Ok(Encoded { path, format, max_bytes, turn, width, height, bands, bits })
+}
+
+/// Bytes of an image's samples.
+fn sample_bytes(width: u32, height: u32, bands: u16, bits: u8) -> u64 {
+    let pixels = u64::from(width) * u64::from(height);
+    pixels.saturating_mul(u64::from(bands) * u64::from(bits / 8))
 }
 
 impl Decoders {
@@ -121,26 +180,6 @@ impl Decoders {
 }
 
 impl<'a> Encoded<'a> {
-    /// Fails if the image has no pixels, or would need more than `max_bytes` decoded.
-    fn within(&self, max_bytes: u64) -> Result<()> {
-        let Self { path, width, height, bands, bits, .. } = *self;
-        if width == 0 || height == 0 || bands == 0 {
-            return Err(Error::data(path, format!("claims a size of {width} x {height} x {bands}")));
-        }
-        let decoded = u64::from(width) * u64::from(height) * u64::from(bands) * u64::from(bits / 8);
-        if decoded > max_bytes {
-            return Err(Error::data(
-                path,
-                format!(
-                    "claims {width} x {height} pixels of {bands} bands, {} MiB decoded, over the limit of {} MiB",
-                    decoded >> 20,
-                    max_bytes >> 20
-                ),
-            ));
-        }
-        Ok(())
-    }
-
     /// All of the image.
     pub fn rect(&self) -> Rect {
         Rect { x: 0, y: 0, width: self.width, height: self.height }
@@ -159,29 +198,39 @@ impl<'a> Encoded<'a> {
         if let Format::Jpeg(bytes) = self.format { Some(bytes) } else { None }
     }
 
-    /// Decodes at least `rect`, which lies within the image.
-    pub fn decode(&self, rect: Rect, decoders: &mut Decoders) -> Result<Raster> {
-        match &self.format {
-            Format::Jpeg(bytes) => decoders.jpeg.decode(self.path, bytes, (self.width, self.height), rect),
-            Format::Png(bytes) => png::decode(self.path, bytes, self.bands),
-            Format::Tiff(bytes) => tiff::decode(self.path, bytes, rect, self.bands),
-            Format::Packed(record) => self.unpack(record, rect, decoders),
+    /// Decodes at least `rect`, which lies within the image. A JPEG is decoded at 1 / `shrink` of its size: 1, 2, 4
+    /// or 8; other formats come as they are.
+    pub fn decode(&self, rect: Rect, shrink: u32, decoders: &mut Decoders) -> Result<Raster> {
+        let (path, stored) = (self.path, self.turn.size((self.width, self.height)));
+        let rect = self.turn.stored_from_upright(rect, stored);
+        decoders.jpeg.max_bytes = self.max_bytes;
+        let raster = match &self.format {
+            Format::Jpeg(bytes) => decoders.jpeg.decode(path, bytes, stored, rect, shrink)?,
+            Format::Png(bytes) => png::decode(path, bytes, self.bands)?,
+            Format::Tiff(bytes) => tiff::decode(path, bytes, rect, self.bands, self.bits, self.max_bytes)?,
+            Format::Packed(record) => self.unpack(record, rect, shrink, decoders)?,
+        };
+        if self.turn.is_none() {
+            return Ok(raster);
         }
+        let (raster, memory) = self.turn.upright(raster, stored);
+        decoders.jpeg.spare = memory;
+        Ok(raster)
     }
 
-    fn unpack(&self, record: &Record<'_>, rect: Rect, decoders: &mut Decoders) -> Result<Raster> {
+    fn unpack(&self, record: &Record<'_>, rect: Rect, shrink: u32, decoders: &mut Decoders) -> Result<Raster> {
         if record.kind.codec != Codec::Jpeg {
             let (raster, bytes) = decoders.unpacker.decode(self.path, record, rect)?;
             decoders.packed_bytes += bytes;
             return Ok(raster);
         }
         // A JPEG of the segments around the rectangle, which is decoded like a file.
-        let units = record.kind.covering(rect, segments::MARGIN);
+        let units = record.kind.covering(rect, segments::MARGIN * shrink);
         let part = record.kind.rect(units);
         decoders.packed_bytes += segments::stitch(self.path, record, units, &mut decoders.stitched)?;
         let inner = Rect { x: rect.x - part.x, y: rect.y - part.y, ..rect };
         let size = (part.width, part.height);
-        let mut raster = decoders.jpeg.decode(self.path, &decoders.stitched, size, inner)?;
+        let mut raster = decoders.jpeg.decode(self.path, &decoders.stitched, size, inner, shrink)?;
         raster.rect = raster.rect.within(part);
         Ok(raster)
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::decode::exif::{self, Turn};
 use tiff::decoder::Decoder;
 use tiff::tags::Tag;
 use tiff::{TiffError, TiffFormatError};
@@ -16,9 +17,9 @@ const MAX_SEGMENTS: usize = 4096;
 /// What the header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Pixels.
+    /// Pixels, of the upright image.
     pub width: i32,
-    /// Pixels.
+    /// Pixels, of the upright image.
     pub height: i32,
     /// Bands as they are read: a JPEG or PNG gives three (gray is repeated, alpha dropped), a TIFF what it has.
     pub bands: i16,
@@ -91,8 +92,9 @@ impl From<&str> for Fault {
     }
 }
 
-/// From behind the start-of-image marker to the frame header.
+/// From behind the start-of-image marker to the frame header. The size is the upright image's, by EXIF's orientation.
 fn jpeg(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
+    let mut turn = None;
     for _ in 0..MAX_SEGMENTS {
         if byte(reader)? != 0xFF {
             return Err("a broken JPEG: no marker where one should be".into());
@@ -120,10 +122,17 @@ fn jpeg(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
                 if !matches!(components, 1 | 3 | 4) {
                     return Err(Fault::Reason(format!("a JPEG of {components} components: 1, 3 and 4 are read")));
                 }
-                return Ok((u16::from_be_bytes([w1, w2]).into(), u16::from_be_bytes([h1, h2]).into(), 3, 8));
+                let size = (u16::from_be_bytes([w1, w2]).into(), u16::from_be_bytes([h1, h2]).into());
+                let (width, height) = turn.unwrap_or(Turn::of(1)).size(size);
+                return Ok((width, height, 3, 8));
             }
             0xC5..=0xC7 | 0xCD..=0xCF => return Err("a hierarchical JPEG, which is not read".into()),
             _ if length < 2 => return Err("a broken JPEG: a segment without a length".into()),
+            0xE1 if turn.is_none() => {
+                let mut segment = vec![0; length as usize - 2];
+                reader.read_exact(&mut segment)?;
+                turn = exif::orientation(&segment).map(Turn::of);
+            }
             // Within the buffer this costs nothing; past the end of the file the next read says so.
             _ => reader.seek_relative(length - 2)?,
         }
@@ -215,6 +224,20 @@ mod tests {
         for n in 0..whole.len() - 3 {
             let error = read_bytes(&whole[..n]).unwrap_err();
             assert!(error == "the file is empty" || error == "the header is cut short", "{n}: {error}");
+        }
+    }
+
+    #[test]
+    fn jpegs_that_are_turned() {
+        let plain = jpeg(0);
+        for (orientation, size) in [(1, (0x304, 0x102)), (3, (0x304, 0x102)), (6, (0x102, 0x304)), (9, (0x304, 0x102))]
+        {
+            let exif = [b"Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".as_slice(), &[orientation, 0, 0]]
+                .concat();
+            let xmp = [0xFF, 0xE1, 0, 8, b'h', b't', b't', b'p', b':', b'/'];
+            let length = (exif.len() as u16 + 2).to_be_bytes();
+            let bytes = [&plain[..2], &xmp, &[0xFF, 0xE1], &length, &exif, &plain[2..]].concat();
+            assert_eq!(read_bytes(&bytes).map(|h| (h.width, h.height)), Ok(size), "{orientation}");
         }
     }
 

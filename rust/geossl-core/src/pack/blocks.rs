@@ -99,7 +99,7 @@ impl Unpacker {
         } else {
             Samples::U8(out)
         };
-        Ok((Raster { rect, bands: kind.bands, samples }, looked_at))
+        Ok((Raster::new(rect, kind.bands, samples), looked_at))
     }
 
     /// The bytes of a compressed tile.
@@ -155,7 +155,7 @@ mod tests {
         } else {
             Samples::U16((0..n).map(|i| value(i) as u16).collect())
         };
-        Raster { rect: Rect { x: 0, y: 0, width, height }, bands, samples }
+        Raster::new(Rect { x: 0, y: 0, width, height }, bands, samples)
     }
 
     #[test]

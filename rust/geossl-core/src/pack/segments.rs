@@ -9,7 +9,8 @@ use std::path::Path;
 use turbojpeg::raw;
 
 use super::record::{Codec, Kind, Record, Units};
-use crate::decode::jpeg::{MAX_SCANS, check, ends};
+use crate::decode::jpeg::{MAX_SCANS, check};
+use crate::decode::markers::{self, Markers};
 use crate::{Error, Result};
 
 /// Widest segment, pixels: wide enough that the marker costs little, narrow enough that a crop fits closely.
@@ -18,67 +19,21 @@ const WIDEST: u32 = 192;
 /// which is at most four pixels.
 pub const MARGIN: u32 = 8;
 
-/// Where a JPEG's parts lie.
-struct Parts {
-    /// Start of the frame header's data, after its length.
-    frame: usize,
-    /// End of the scan header: the scan's data starts here.
-    scan: usize,
-    /// Whether the frame is a progressive one.
-    progressive: bool,
-}
-
 /// Frame of a JPEG.
 struct Frame {
     size: (u32, u32),
-    /// Pixels of the blocks (MCUs) that a scan of all components is made of.
+    /// Pixels of the blocks (iMCUs) that a scan is made of.
     block: (u32, u32),
 }
 
-/// Walks the markers up to the first scan. None if the file is not a JPEG of the usual form.
-fn parts(jpeg: &[u8]) -> Option<Parts> {
-    let (mut at, mut frame, mut progressive) = (2, None, false);
-    loop {
-        let (0xFF, code) = (*jpeg.get(at)?, *jpeg.get(at + 1)?) else { return None };
-        match code {
-            // A filler byte, or a marker without data.
-            0xFF => {
-                at += 1;
-                continue;
-            }
-            0x01 | 0xD0..=0xD8 => {
-                at += 2;
-                continue;
-            }
-            _ => {}
-        }
-        let length = usize::from(u16::from_be_bytes([*jpeg.get(at + 2)?, *jpeg.get(at + 3)?]));
-        match code {
-            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
-                frame = Some(at + 4);
-                progressive = matches!(code, 0xC2 | 0xC6 | 0xCA | 0xCE);
-            }
-            0xDA => return Some(Parts { frame: frame?, scan: at + 2 + length, progressive }),
-            0xD9 => return None,
-            _ => {}
-        }
-        at += 2 + length;
-    }
-}
-
-/// Whether a JPEG file is a progressive one.
-pub fn progressive(jpeg: &[u8]) -> bool {
-    parts(jpeg).is_some_and(|parts| parts.progressive)
-}
-
-fn frame(jpeg: &[u8], parts: &Parts) -> Option<Frame> {
-    let data = jpeg.get(parts.frame..)?;
-    let side = |at: usize| Some(u32::from(u16::from_be_bytes([*data.get(at)?, *data.get(at + 1)?])));
-    let factors = data.get(6..)?.chunks_exact(3).take(usize::from(*data.get(5)?)).map(|component| component[1]);
-    let (h, v) = factors.clone().fold((0, 0), |(h, v), f| (h.max(u32::from(f >> 4)), v.max(u32::from(f & 15))));
-    // A scan of one component is made of single blocks, whatever the factors say.
-    let block = if factors.count() == 1 { (8, 8) } else { (8 * h, 8 * v) };
-    (block.0 > 0 && block.1 > 0).then_some(Frame { size: (side(3)?, side(1)?), block })
+/// None if the file is not a JPEG of the usual form.
+fn frame(jpeg: &[u8], markers: &Markers) -> Option<Frame> {
+    let side = |at: usize| {
+        let bytes = jpeg.get(markers.frame + at..markers.frame + at + 2)?;
+        Some(u32::from(u16::from_be_bytes([bytes[0], bytes[1]])))
+    };
+    let block = markers.block.filter(|_| markers.frame > 0 && markers.scan > 0)?;
+    Some(Frame { size: (side(3)?, side(1)?), block })
 }
 
 /// Pixels of a segment: the widest that divides the row of blocks evenly, as all segments of a scan are equal.
@@ -150,11 +105,12 @@ fn set(handle: raw::tjhandle, param: raw::TJPARAM, value: u32) {
 impl Transcoder {
     /// The record of a JPEG file: its very coefficients, in segments. None where the file's form does not allow it
     /// (its pixels can still be packed). Fails if the file is broken.
-    pub fn transcode(&mut self, path: &Path, jpeg: &[u8], orientation: u8) -> Result<Option<Vec<u8>>> {
-        if !ends(jpeg) {
+    pub fn transcode(&mut self, path: &Path, jpeg: &[u8]) -> Result<Option<Vec<u8>>> {
+        let markers = Markers::read(jpeg);
+        if !markers::ends(jpeg, markers.data) {
             return Err(Error::data(path, "the JPEG is cut short (it has no end-of-image marker)"));
         }
-        let Some(found) = parts(jpeg).and_then(|parts| frame(jpeg, &parts)) else { return Ok(None) };
+        let Some(found) = frame(jpeg, &markers) else { return Ok(None) };
         let handle = handle(&mut self.transformer, raw::TJINIT_TJINIT_TRANSFORM)?;
         set(handle, raw::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS as u32);
         set(handle, raw::TJPARAM_TJPARAM_OPTIMIZE, 1);
@@ -176,7 +132,7 @@ impl Transcoder {
             )
         };
         check(path, handle, code)?;
-        record(out.bytes(), orientation)
+        record(out.bytes(), markers.orientation)
     }
 
     /// The record of 8-bit RGB samples, compressed with `quality` (1 to 100) and chroma at half the resolution.
@@ -211,9 +167,9 @@ impl Transcoder {
 
 /// Cuts a JPEG at its restart markers. None if they do not make a grid.
 fn record(jpeg: &[u8], orientation: u8) -> Result<Option<Vec<u8>>> {
-    let cut = parts(jpeg).and_then(|parts| {
-        let frame = frame(jpeg, &parts)?;
-        let (mut segments, mut start) = (Vec::new(), parts.scan);
+    let markers = Markers::read(jpeg);
+    let cut = frame(jpeg, &markers).and_then(|frame| {
+        let (mut segments, mut start) = (Vec::new(), markers.scan);
         let mut at = start;
         loop {
             at += jpeg.get(at..)?.iter().position(|&byte| byte == 0xFF)?;
@@ -231,9 +187,9 @@ fn record(jpeg: &[u8], orientation: u8) -> Result<Option<Vec<u8>>> {
                 _ => return None,
             }
         }
-        Some((parts, frame, segments))
+        Some((frame, segments))
     });
-    let Some((parts, frame, segments)) = cut else { return Ok(None) };
+    let Some((frame, segments)) = cut else { return Ok(None) };
     let unit = (segment_width(&frame), frame.block.1);
     let kind = Kind { codec: Codec::Jpeg, size: frame.size, unit, bands: 3, bits: 8, orientation };
     let (columns, rows) = kind.grid();
@@ -241,7 +197,7 @@ fn record(jpeg: &[u8], orientation: u8) -> Result<Option<Vec<u8>>> {
     if !fits || segments.len() as u64 != u64::from(columns) * u64::from(rows) {
         return Ok(None);
     }
-    super::record::encode(&kind, &jpeg[..parts.scan], &segments).map(Some)
+    super::record::encode(&kind, &jpeg[..markers.scan], &segments).map(Some)
 }
 
 /// Writes the JPEG of the wanted segments to `out`. Returns the bytes that were looked at.
@@ -249,9 +205,9 @@ pub fn stitch(path: &Path, record: &Record<'_>, wanted: Units, out: &mut Vec<u8>
     out.clear();
     out.extend(record.tables);
     let size = record.kind.rect(wanted);
+    let at = Markers::read(record.tables).frame;
     let broken = || Error::data(path, "its JPEG tables in the pack are broken");
-    let frame = parts(record.tables).ok_or_else(broken)?.frame;
-    let sides = out.get_mut(frame + 1..frame + 5).ok_or_else(broken)?;
+    let sides = out.get_mut(at + 1..at + 5).filter(|_| at > 0).ok_or_else(broken)?;
     sides[..2].copy_from_slice(&(size.height as u16).to_be_bytes());
     sides[2..].copy_from_slice(&(size.width as u16).to_be_bytes());
     let mut number = 0u8;

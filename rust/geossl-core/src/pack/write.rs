@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::blocks;
 use super::record::{Codec, Record};
-use super::segments::{self, Transcoder};
+use super::segments::Transcoder;
 use super::shards::{ALIGN, END, Footer, MAGIC, Shards, read_footer};
 use crate::crop::{self, Rect};
+use crate::decode::markers::Markers;
 use crate::decode::{self, Decoders, Raster, Samples};
 use crate::parallel::{ordered, resolve_threads};
 use crate::resize::Resampler;
@@ -316,18 +317,18 @@ fn make(job: &Job, number: u64, scratch: &mut Scratch) -> Result<Made> {
         let read = scratch.file.len() as u64;
         let image = decode::open(&item.path, &scratch.file, &mut scratch.decoders, job.max_image_bytes)?;
         if let Some(jpeg) = image.jpeg()
-            && let Some(record) = scratch.transcoder.transcode(&item.path, jpeg, 1)?
+            && let Some(record) = scratch.transcoder.transcode(&item.path, jpeg)?
         {
             // A decoder smooths a progressive image that lacks its last scans, which its coefficients do not tell.
-            let same = !segments::progressive(jpeg) || {
-                let whole = image.decode(image.rect(), &mut scratch.decoders)?;
+            let same = !Markers::read(jpeg).progressive || {
+                let whole = image.decode(image.rect(), 1, &mut scratch.decoders)?;
                 loss(&item.path, &Record::parse(&item.path, &record)?, &whole, &mut scratch.decoders)?.0 == 0.0
             };
             if same {
                 return Ok(Made { record, read, loss: (0.0, 0) });
             }
         }
-        let whole = image.decode(image.rect(), &mut scratch.decoders)?;
+        let whole = image.decode(image.rect(), 1, &mut scratch.decoders)?;
         return Ok(Made { record: blocks::pack(&whole, Codec::Zstd)?, read, loss: (0.0, 0) });
     }
     let (kept, read) = kept(job, item, scratch)?;
@@ -359,10 +360,10 @@ fn kept(job: &Job, item: &Item, scratch: &mut Scratch) -> Result<(Raster, u64)> 
     let read = scratch.file.len() as u64;
     let image = decode::open(&item.path, &scratch.file, &mut scratch.decoders, job.max_image_bytes)?;
     let Form::Sized { short_side, context, .. } = job.form else {
-        return Ok((image.decode(image.rect(), &mut scratch.decoders)?, read));
+        return Ok((image.decode(image.rect(), 1, &mut scratch.decoders)?, read));
     };
     let region = image.region(item.bounds, context)?;
-    let raster = image.decode(region, &mut scratch.decoders)?;
+    let raster = image.decode(region, 1, &mut scratch.decoders)?;
     let size = if region.width.min(region.height) > short_side {
         crop::resized(region.width, region.height, short_side)
     } else {
@@ -376,7 +377,7 @@ fn kept(job: &Job, item: &Item, scratch: &mut Scratch) -> Result<(Raster, u64)> 
 /// (sum of squared differences, samples) between a record and what it should show.
 fn loss(path: &Path, record: &Record<'_>, kept: &Raster, decoders: &mut Decoders) -> Result<(f64, u64)> {
     let image = decode::packed(path, *record, u64::MAX)?;
-    let packed = image.decode(image.rect(), decoders)?;
+    let packed = image.decode(image.rect(), 1, decoders)?;
     let whole = |raster: &Raster| Rect { x: 0, y: 0, ..raster.rect };
     if whole(&packed) != whole(kept) || packed.bands != kept.bands {
         return Err(Error::data(path, "its size in the pack is another than the file's"));

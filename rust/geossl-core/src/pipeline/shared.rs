@@ -219,6 +219,7 @@ mod tests {
             ratio: (0.75, 1.33),
             flip: 0.5,
             context: true,
+            scaled: false,
         };
         let source = Source {
             paths: vec![PathBuf::new(); images],
