@@ -114,7 +114,9 @@ impl Source {
 
     /// Tells the system that the image of `row` is read soon. Errors are left to the one who reads it.
     pub fn advise(&self, row: usize) {
-        advice::will_need(&self.paths[row]);
+        if let Some(path) = self.paths.get(row) {
+            advice::will_need(path);
+        }
     }
 
     /// Writes the views of `rows` to `outs`, one buffer of `view_bytes` each. An image that several views show is
