@@ -91,12 +91,15 @@ FIGURES = {
 
 @pytest.mark.parametrize("arm", FIGURES)
 def test_every_arm_trains_and_its_encoder_loads(data, arm):
-    result, _ = run(data, arm=arm, epochs=1)
+    result, text = run(data, arm=arm, epochs=1)
     assert (result.steps, result.epochs, result.finished) == (3, 1, True)
+    assert "epoch 1/1  loader: 0.0 ms an image, 0.0 of 4 batches ready, starved" in text
     common = {"step", "epoch", "lr", "loss", "feature_std", "images_per_sec", "loader_wait", "time"}
     rows = read_metrics(result.run)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert set(rows[-1]) == common | FIGURES[arm]
+    assert set(rows[0]) == common | FIGURES[arm]
+    loader = {"ms_an_image", "decode_ms", "ready", "starved_secs", "idle_secs", "mb_per_sec", "failures"}
+    assert set(rows[-1]) == set(rows[0]) | {f"loader_{name}" for name in loader}
     assert rows[-1] == result.metrics
     assert list((result.run / "tensorboard").iterdir())
     loaded = load_backbone(result.run)

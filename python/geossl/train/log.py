@@ -145,10 +145,10 @@ class RunLog:
             if name not in {"step", "epoch", "time", "loader_failures"}:
                 self._board.add_scalar(name, value, step)
         self.last = row
-        self._show(row)
         if loader is not None:
             line = f"epoch {epoch + 1}/{self._epochs}  loader: {loader}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._show(row)
 
     def _loader(self) -> LoaderStats:
         """What the loader did since this was last asked."""

@@ -142,10 +142,15 @@ impl Source {
     /// Tells the system that the image of `row` is read soon. Errors are left to the one who reads it.
     pub fn advise(&self, row: usize) {
         match &self.pack {
-            None => advice::will_need(&self.paths[row]),
+            None => {
+                if let Some(path) = self.paths.get(row) {
+                    advice::will_need(path);
+                }
+            }
             Some(pack) => {
-                let (shard, offset, length) = pack.at[row];
-                if let Ok(shard) = u32::try_from(shard) {
+                if let Some(&(shard, offset, length)) = pack.at.get(row)
+                    && let Ok(shard) = u32::try_from(shard)
+                {
                     pack.shards.advise(shard, offset, length);
                 }
             }
