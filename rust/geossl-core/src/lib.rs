@@ -1,5 +1,6 @@
 //! The data path of geossl: index, geography, pairs, decoding, cropping and the batch pipeline.
 
+pub mod augment;
 pub mod cluster;
 pub mod color;
 pub mod crop;

@@ -47,6 +47,7 @@ fn source(folder: &Path, places: &[i32]) -> Source {
             context: true,
         },
         color: None,
+        normalize: None,
         bands: 3,
         bits: 8,
         max_image_bytes: 1 << 20,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use geossl_core::augment::Normalize;
 use geossl_core::color::ColorSpec;
 use geossl_core::crop::{CropSpec, Cut};
 use geossl_core::pairs::Places;
@@ -106,9 +107,10 @@ struct Loader {
 #[pymethods]
 impl Loader {
     /// `boxes`: int32 [n, 4] of x, y, width, height, width 0 for the whole image; `slots`: uint8 arrays, one
-    /// rank's part of a batch each: views * samples * size * size * bands * bits / 8 bytes.
+    /// rank's part of a batch each: views * samples * size * size * bands samples, of `bits` or, with `normalize`
+    /// (mean and standard deviation, one a band), of 32 bits.
     #[new]
-    #[pyo3(signature = (*, paths, boxes, places, views, temporal, seed, shuffle, cut, crop, color, bands, bits, max_image_bytes, options, slots))]
+    #[pyo3(signature = (*, paths, boxes, places, views, temporal, seed, shuffle, cut, crop, color, normalize, bands, bits, max_image_bytes, options, slots))]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new(
         paths: Vec<PathBuf>,
@@ -121,6 +123,7 @@ impl Loader {
         cut: &str,
         crop: CropOptions,
         color: Option<ColorOptions>,
+        normalize: Option<(Vec<f32>, Vec<f32>)>,
         bands: u16,
         bits: u8,
         max_image_bytes: u64,
@@ -147,6 +150,7 @@ impl Loader {
             },
             crop: crop.into(),
             color: color.map(Into::into),
+            normalize: normalize.map(|(mean, std)| Normalize { mean, std }),
             bands,
             bits,
             max_image_bytes,
