@@ -290,7 +290,7 @@ def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int)
         raise UsageError(
             f"normalize: {len(mean)} means and {len(std)} deviations for images of {bands} bands; give one a band"
         )
-    if min(std) <= 0:
+    if not all(value > 0 for value in std):
         raise UsageError(f"normalize: a standard deviation must be above 0, not {min(std)}")
 
 

@@ -89,13 +89,13 @@ mod tests {
         let mut blur = Blur::default();
         blur.prepare(sigma, size);
         // What lies behind the plane must not show.
-        let plane = [plane, &vec![f32::NAN; WIDE]].concat();
+        let plane = [plane, &[f32::NAN; WIDE]].concat();
         let mut row = vec![0.0; wide(size)];
-        let mut line = |y| {
+        let line = |y| {
             blur.row(&plane, size, y, &mut row);
             row[..size].to_vec()
         };
-        (0..size).flat_map(|y| line(y)).collect()
+        (0..size).flat_map(line).collect()
     }
 
     #[test]
