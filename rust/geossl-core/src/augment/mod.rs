@@ -51,7 +51,7 @@ pub struct Augmenter {
 
 impl Augmenter {
     /// Writes the view to `out`, its colours changed by `color` (see `color::draw`), blurred and normalised, as
-    /// float32 in the machine's byte order, in the layout of the view. The same on every machine, bit for bit.
+    /// float32 in the machine's byte order, in the layout of the view. With AVX2 and without, the bits are the same.
     pub fn run(&mut self, view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize, out: &mut [u8]) {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
