@@ -78,6 +78,7 @@ class Loader:
         cut: str,
         crop: dict[str, Any],
         color: dict[str, Any] | None,
+        normalize: tuple[Sequence[float], Sequence[float]] | None,
         bands: int,
         bits: int,
         max_image_bytes: int,

@@ -20,7 +20,7 @@ from geossl.errors import GeosslError, UsageError
 from geossl.models.backbone import CHECKPOINT, load_backbone
 from geossl.train import train
 from geossl.train.data import automatic_queue
-from geossl.train.engine import cosine_lr
+from geossl.train.engine import _prepare, cosine_lr
 from geossl.train.log import RunLog, read_metrics
 
 SMALL = {
@@ -77,6 +77,23 @@ def same(a, b):
     if isinstance(a, list):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
+
+
+@pytest.mark.parametrize("arm", ["moco", "supervised"])
+def test_the_device_and_the_loader_make_the_same_views(data, loader, arm):
+    """On a CPU the loader changes the colours; on a GPU it is done there, which this does on the CPU."""
+    config = make_config(SMALL, {"arm": arm, "data": data, "out": data.parent / "run"})
+    made, scale = [], ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+    mean, std = map(torch.tensor, scale)
+    loader.left_out = 3  # 13 images a batch: 12 are whole groups of batch normalisation
+    for normalize in (None, scale):
+        options = {"views": 2, "temporal": False, "crop": config.crop, "color": config.color, "normalize": normalize}
+        source = loader(Index.read(data), rows=np.arange(48), batch=16, seed=1, train=True, loader=None, **options)
+        prepared = [_prepare(b, config=config, device=torch.device("cpu"), mean=mean, std=std) for b in source]
+        made.append([list(part) for part in zip(*prepared, strict=True)])
+    for one, other in zip(*made, strict=True):
+        torch.testing.assert_close(one, other)
+    assert made[0][0][0].shape == (2, 12 if arm == "moco" else 13, 3, 32, 32)
 
 
 FIGURES = {

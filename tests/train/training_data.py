@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from geossl.augment import augment
 from geossl.data.index import Index
 from geossl.data.loader import Batch
 from geossl.data.stats import LoaderStats
@@ -48,9 +49,10 @@ class FakeLoader:
     memory_bound = 0
 
     def __init__(
-        self, index, *, rows, batch, views, temporal, crop, color, seed, train, loader, pin=False
+        self, index, *, rows, batch, views, temporal, crop, color, normalize=None, seed, train, loader, pin=False
     ):  # the real one's signature
         self.rows, self.batch, self.views, self.size = torch.from_numpy(rows), batch, views, crop.size
+        self.normalize = normalize
         self.seed, self.train, self.epoch, self.batches = seed, train, 0, 0
         self.bands = index.table["bands"][0].as_py()
         self.dtype = getattr(torch, index.table["dtype"][0].as_py())
@@ -94,4 +96,8 @@ class FakeLoader:
             color[..., 1:4] = torch.from_numpy(rng.uniform(0.6, 1.4, (*color.shape[:2], 3)))
         if (self.epoch, k) == (0, self.bad_step):
             color[..., 0], color[..., 1] = 0, torch.nan
-        return Batch(images=images.permute(0, 1, 4, 2, 3), rows=rows.repeat(self.views, 1), color=color)
+        images = images.permute(0, 1, 4, 2, 3)
+        if self.normalize is not None:
+            mean, std = map(torch.tensor, self.normalize)
+            images = torch.stack([augment(v, c, mean=mean, std=std) for v, c in zip(images, color, strict=True)])
+        return Batch(images=images, rows=rows.repeat(self.views, 1), color=color)

@@ -22,7 +22,7 @@ from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from geossl.config import ColorConfig, CropConfig, LoaderConfig
     from geossl.data.index import Index
@@ -44,7 +44,7 @@ class Batch:
     """
 
     images: torch.Tensor
-    """uint8 or uint16 [views, B, C, H, W]; each view is channels_last in memory."""
+    """uint8 or uint16 [views, B, C, H, W], or float32 where the loader normalises; channels_last in memory."""
     rows: torch.Tensor
     """int64 [views, B]: the index's row that each view was cut from."""
     color: torch.Tensor
@@ -85,6 +85,10 @@ class Loader:
         temporal: Take later views from other dates of the place.
         crop: How views are cut.
         color: Ranges of the colour parameters that come with each view; None for parameters that change nothing.
+        normalize: (mean, standard deviation), one value a band, of values scaled to 0..1. With it the loader's threads
+            do what `geossl.augment.augment` does with a batch, for machines without a GPU: they change the colours by
+            the parameters, blur and normalise, and the images are float32. A state does not know about it: the
+            images and their parameters are the same, so a run may go on where the device does this work, or back.
         seed: Seed of every draw.
         train: Random order and crops, or rows in order and central crops.
         cut: Which part of an image a view shows, if not what `train` says: `random_resized` is RandomResizedCrop and
@@ -96,7 +100,8 @@ class Loader:
         world: Processes that share the batch; must divide it.
 
     Raises:
-        UsageError: For images of several kinds, temporal views without places, a batch larger than the data.
+        UsageError: For images of several kinds, temporal views without places, a batch larger than the data, and a
+            mean or deviation that does not fit the bands.
     """
 
     def __init__(
@@ -109,6 +114,7 @@ class Loader:
         temporal: bool,
         crop: CropConfig,
         color: ColorConfig | None,
+        normalize: tuple[Sequence[float], Sequence[float]] | None = None,
         seed: int,
         train: bool,
         cut: Literal["random_resized", "random", "center"] | None = None,
@@ -126,6 +132,8 @@ class Loader:
         self._rows = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
         table = index.table.take(rows)
         self.bands, self.bits = _kind(table)
+        if normalize is not None:
+            _check_normalize(*normalize, bands=self.bands)
         self.size, self.batch, self.seed, self.epoch = crop.size, batch, seed, 0
         self._consumed = 0
         self._index_hash = index.content_hash
@@ -160,7 +168,7 @@ class Loader:
         }
         digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16)
         self._options_hash = digest.hexdigest()
-        dtype = _DTYPES[self.bits]
+        dtype = _DTYPES[self.bits] if normalize is None else torch.float32
         # Allocated by torch, so that they are pinned where uploads need it; filled by Rust's threads.
         slots = [torch.empty(shape, dtype=dtype, pin_memory=pin) for _ in range(loader.slots)]
         self._shape, self._dtype = shape, dtype
@@ -178,6 +186,7 @@ class Loader:
             cut=cut,
             crop=crop.model_dump(),
             color=color_options,
+            normalize=normalize,
             bands=self.bands,
             bits=self.bits,
             max_image_bytes=loader.max_image_mib << 20,
@@ -304,6 +313,15 @@ def _kind(table: Any) -> tuple[int, int]:
     if dtypes[0] not in _BITS:
         raise UsageError(f"images of type {dtypes[0]} are not read: uint8 and uint16 are")
     return int(bands[0]), _BITS[dtypes[0]]
+
+
+def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int) -> None:
+    if len(mean) != bands or len(std) != bands:
+        raise UsageError(
+            f"normalize: {len(mean)} means and {len(std)} deviations for images of {bands} bands; give one a band"
+        )
+    if not all(value > 0 for value in std):
+        raise UsageError(f"normalize: a standard deviation must be above 0, not {min(std)}")
 
 
 def _color_options(color: ColorConfig, size: int) -> dict[str, Any]:

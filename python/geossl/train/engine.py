@@ -209,6 +209,9 @@ def _find_checkpoint(run: Path, *, resume: Literal["auto"] | None) -> dict[str, 
 
 def _start(config: TrainConfig, data: TrainData) -> TrainState:
     device = torch.device(config.device)
+    mean, std = config.color.mean, config.color.std
+    if mean is None or std is None:
+        raise ValueError("color.mean and color.std must be resolved")
     loader = Loader(
         data.index,
         rows=data.rows,
@@ -217,6 +220,8 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         temporal=config.temporal,
         crop=config.crop,
         color=config.color,
+        # Where there is no GPU to do it, the loader's threads do.
+        normalize=(mean, std) if device.type == "cpu" else None,
         seed=config.seed,
         train=True,
         loader=config.loader,
@@ -243,6 +248,8 @@ def _prepare(
     if config.contrastive:
         count -= count % config.model.bn_groups
     images = batch.to(device).images[:, :count]
+    if images.is_floating_point():
+        return images, batch.rows[0, :count]  # by the loader
     color = batch.color[:, :count]
     views = augment(images.flatten(0, 1), color.flatten(0, 1), mean=mean, std=std)
     return views.view(*images.shape[:2], *views.shape[1:]), batch.rows[0, :count]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::advice;
+use crate::augment::{Augmenter, Normalize, View};
 use crate::color::{self, COLOR_PARAMS, ColorSpec};
 use crate::crop::{self, CropSpec, Cut, Geometry, Rect};
 use crate::decode::{self, Decoders};
@@ -41,6 +42,8 @@ pub struct Source {
     pub crop: CropSpec,
     /// How colours change, if they do.
     pub color: Option<ColorSpec>,
+    /// Have the views written as float32, their colours changed, blurred and normalised; or as they were cut.
+    pub normalize: Option<Normalize>,
     /// Bands that every image must have.
     pub bands: u16,
     /// Bits of a sample that every image must have, 8 or 16.
@@ -63,6 +66,8 @@ pub struct Packed {
 pub struct Scratch {
     decoders: Decoders,
     resampler: Resampler,
+    augmenter: Augmenter,
+    cut: Vec<u8>,
     file: Vec<u8>,
     /// What was done since it was last taken.
     pub tally: Tally,
@@ -101,14 +106,25 @@ impl Packed {
 impl Source {
     /// Bytes of one view.
     pub fn view_bytes(&self) -> usize {
+        if self.normalize.is_some() { self.view_samples() * size_of::<f32>() } else { self.cut_bytes() }
+    }
+
+    fn view_samples(&self) -> usize {
         let side = self.crop.size as usize;
-        side * side * usize::from(self.bands) * usize::from(self.bits / 8)
+        side * side * usize::from(self.bands)
+    }
+
+    /// Bytes of a view as it is cut.
+    fn cut_bytes(&self) -> usize {
+        self.view_samples() * usize::from(self.bits / 8)
     }
 
     /// Bytes that a thread may take at most: an image's file, what is decoded of it with all that the decoder holds
     /// beside it (`decode::open` and `Encoded::decode` see to that), and some small things.
     pub fn thread_bytes(&self) -> u64 {
-        2 * self.max_image_bytes + decode::OVERHEAD_BYTES
+        // A view as it was cut and its bands apart are less than two views of floats.
+        let augment = if self.normalize.is_some() { 2 * self.view_bytes() as u64 } else { 0 };
+        2 * self.max_image_bytes + augment + decode::OVERHEAD_BYTES
     }
 
     /// The row that stands at `position` of an epoch.
@@ -216,7 +232,15 @@ impl Source {
                     let area = geometry.window.within(region);
                     (area, Geometry { window: Rect { x: 0, y: 0, ..area }, ..geometry })
                 };
-                scratch.resampler.view(&raster, area, &geometry, self.crop.size, outs[view])?;
+                let Some(normalize) = &self.normalize else {
+                    scratch.resampler.view(&raster, area, &geometry, self.crop.size, outs[view])?;
+                    continue;
+                };
+                scratch.cut.resize(self.cut_bytes(), 0);
+                scratch.resampler.view(&raster, area, &geometry, self.crop.size, &mut scratch.cut)?;
+                let (size, bands) = (self.crop.size as usize, usize::from(self.bands));
+                let cut = View { data: &scratch.cut, size, bands, bits: self.bits };
+                scratch.augmenter.run(cut, &self.color_params(epoch, position, view), normalize, outs[view]);
             }
             scratch.tally.resample += lap(&mut clock);
             scratch.decoders.recycle(raster);

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use geossl_core::augment::Normalize;
 use geossl_core::crop::{CropSpec, Cut};
 use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
@@ -49,6 +50,7 @@ fn source(folder: &Path, places: &[i32]) -> Source {
             scaled: false,
         },
         color: None,
+        normalize: None,
         bands: 3,
         bits: 8,
         max_image_bytes: 1 << 20,
@@ -209,5 +211,16 @@ fn settings_out_of_range_are_refused() {
         // SAFETY: no pipeline is made, so no slot is written to.
         let made = unsafe { Pipeline::new(source(folder.path(), &places), change, Vec::new()) };
         assert!(made.err().is_some_and(|e| e.to_string().contains(message)));
+    }
+}
+
+#[test]
+fn a_normalisation_that_does_not_fit_the_bands_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (mean, std) in [(vec![0.5], vec![0.2; 3]), (vec![0.5; 3], vec![0.2; 4]), (vec![0.5; 3], vec![0.2, 0.0, 0.2])] {
+        let source = Source { normalize: Some(Normalize { mean, std }), ..source(folder.path(), &[0; IMAGES]) };
+        // SAFETY: it has no slot to write to.
+        let made = unsafe { Pipeline::new(source, settings(1), Vec::new()) };
+        assert!(matches!(made, Err(Error::Argument(message)) if message.starts_with("normalize: 3 bands")));
     }
 }

@@ -110,6 +110,7 @@ fn the_batch_after_those_in_flight_is_read_and_the_one_after_it_is_not() {
             scaled: false,
         },
         color: None,
+        normalize: None,
         bands: 3,
         bits: 8,
         max_image_bytes: 1 << 20,

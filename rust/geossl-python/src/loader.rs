@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use geossl_core::augment::Normalize;
 use geossl_core::color::ColorSpec;
 use geossl_core::crop::{CropSpec, Cut};
 use geossl_core::pack::Shards;
@@ -134,10 +135,11 @@ struct Loader {
 #[pymethods]
 impl Loader {
     /// `boxes`: int32 [n, 4] of x, y, width, height, width 0 for the whole image; `slots`: uint8 arrays, one
-    /// rank's part of a batch each: views * samples * size * size * bands * bits / 8 bytes. `may_refill` is called
-    /// with the number of each slot that nothing uses any more; where it says no, `release` gives the slot back.
+    /// rank's part of a batch each: views * samples * size * size * bands samples, of `bits` or, with `normalize`
+    /// (mean and standard deviation, one a band), of 32 bits. `may_refill` is called with the number of each slot that
+    /// nothing uses any more; where it says no, `release` gives the slot back.
     #[new]
-    #[pyo3(signature = (*, paths, pack, boxes, places, views, temporal, seed, shuffle, cut, crop, color, bands, bits, max_image_bytes, options, slots, may_refill=None))]
+    #[pyo3(signature = (*, paths, pack, boxes, places, views, temporal, seed, shuffle, cut, crop, color, normalize, bands, bits, max_image_bytes, options, slots, may_refill=None))]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new(
         paths: Vec<PathBuf>,
@@ -151,6 +153,7 @@ impl Loader {
         cut: &str,
         crop: CropOptions,
         color: Option<ColorOptions>,
+        normalize: Option<(Vec<f32>, Vec<f32>)>,
         bands: u16,
         bits: u8,
         max_image_bytes: u64,
@@ -183,6 +186,7 @@ impl Loader {
             },
             crop: crop.try_into()?,
             color: color.map(Into::into),
+            normalize: normalize.map(|(mean, std)| Normalize { mean, std }),
             bands,
             bits,
             max_image_bytes,

@@ -116,6 +116,14 @@ impl Pipeline {
         if source.boxes.len() != n || n > u32::MAX as usize {
             return Err(Error::Argument(format!("{n} paths and {} boxes", source.boxes.len())));
         }
+        if let Some(scale) = &source.normalize {
+            let bands = usize::from(source.bands);
+            if scale.mean.len() != bands || scale.std.len() != bands || scale.std.iter().any(|std| *std <= 0.0) {
+                return Err(Error::Argument(format!(
+                    "normalize: {bands} bands need as many means and standard deviations, the latter above 0"
+                )));
+            }
+        }
         if settings.batch == 0 || settings.world == 0 || settings.rank >= settings.world {
             return Err(Error::Argument(format!(
                 "batch {}, rank {} of {}: the batch and the world must be positive, the rank below the world",

@@ -233,6 +233,7 @@ mod tests {
             cut: Cut::RandomResized,
             crop,
             color: None,
+            normalize: None,
             bands: 3,
             bits: 8,
             max_image_bytes: 1,

@@ -1,0 +1,308 @@
+//! Colour jitter, grayscale, blur and normalisation of one view, for machines without a GPU to do it.
+//!
+//! The maths is that of `geossl.augment`, the device's version, and the parameters are those of `color`. A view is
+//! worked on in blocks that stay in the first-level cache: a block is read, goes through every step up to the
+//! contrast, which has to know the whole image's mean, then through those after it, and is written, normalised.
+
+mod blur;
+mod steps;
+
+use std::ops::Range;
+
+use self::blur::{Blur, wide};
+use self::steps::Step;
+use crate::color::COLOR_PARAMS;
+
+/// Pixels of a block.
+const BLOCK: usize = 512;
+
+/// Mean and standard deviation of each band, of values scaled to 0..1.
+#[derive(Debug, Clone)]
+pub struct Normalize {
+    /// Mean, one a band.
+    pub mean: Vec<f32>,
+    /// Standard deviation, one a band, above 0.
+    pub std: Vec<f32>,
+}
+
+/// A view as the resampler writes it: `size` x `size` pixels, row after row, bands within the pixel, samples of
+/// `bits` (8 or 16) in the machine's byte order.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The samples.
+    pub data: &'a [u8],
+    /// Pixels of a side.
+    pub size: usize,
+    /// Samples of a pixel.
+    pub bands: usize,
+    /// Bits of a sample.
+    pub bits: u8,
+}
+
+/// The buffers that a view is worked on in; one a thread.
+#[derive(Default)]
+pub struct Augmenter {
+    /// The view, band by band, each `stride` after the one before.
+    planes: Vec<f32>,
+    /// One blurred row of each band.
+    rows: Vec<f32>,
+    blur: Blur,
+}
+
+impl Augmenter {
+    /// Writes the view to `out`, its colours changed by `color` (see `color::draw`), blurred and normalised, as
+    /// float32 in the machine's byte order, in the layout of the view. With AVX2 and without, the bits are the same.
+    pub fn run(&mut self, view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize, out: &mut [u8]) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: this processor has AVX2.
+            return unsafe { self.run_avx2(view, color, normalize, out) };
+        }
+        self.run_here(view, color, normalize, out);
+    }
+
+    // AVX2 doubles the vectors. It has no fused multiply-add, which would round otherwise.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn run_avx2(&mut self, view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize, out: &mut [u8]) {
+        self.run_here(view, color, normalize, out);
+    }
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // compiled once for each kind of machine, with all that it calls
+    fn run_here(&mut self, view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize, out: &mut [u8]) {
+        let View { size, bands, .. } = view;
+        let (pixels, stride, sigma) = (size * size, stride(size), color[COLOR_PARAMS - 1]);
+        let steps = steps::plan(color, bands);
+        let contrast = steps.iter().position(|step| matches!(step, Step::Contrast(_)));
+        let (before, after) = steps.split_at(contrast.unwrap_or(steps.len()));
+        let blurs = sigma > 0.0;
+        self.planes.resize(bands * stride, 0.0);
+        let mut sums = vec![0.0_f64; bands];
+        for range in blocks(pixels) {
+            let mut block = cut(&mut self.planes, stride, &range);
+            match view.bits {
+                8 => unpack::<1>(view, &range, &mut block),
+                _ => unpack::<2>(view, &range, &mut block),
+            }
+            steps::apply(before, &[], &mut block);
+            if contrast.is_some() {
+                for (sum, values) in sums.iter_mut().zip(&block) {
+                    *sum += steps::sum(values);
+                }
+            } else if !blurs {
+                write(&block, normalize, &mut out[range_of(&range, bands)]);
+            }
+        }
+        if contrast.is_some() {
+            let means: Vec<f32> = sums.iter().map(|sum| (sum / pixels as f64) as f32).collect();
+            let centers = steps::centers(&means);
+            for range in blocks(pixels) {
+                let mut block = cut(&mut self.planes, stride, &range);
+                steps::apply(after, &centers, &mut block);
+                if !blurs {
+                    write(&block, normalize, &mut out[range_of(&range, bands)]);
+                }
+            }
+        }
+        if blurs {
+            self.blur.prepare(sigma, size);
+            self.rows.resize(bands * wide(size), 0.0);
+            for y in 0..size {
+                for (row, plane) in self.rows.chunks_exact_mut(wide(size)).zip(self.planes.chunks_exact(stride)) {
+                    self.blur.row(plane, size, y, row);
+                }
+                let row = cut(&mut self.rows, wide(size), &(0..size));
+                write(&row, normalize, &mut out[range_of(&(y * size..(y + 1) * size), bands)]);
+            }
+        }
+    }
+}
+
+/// Values from one plane's start to the next's, with the room that the blur asks for.
+fn stride(size: usize) -> usize {
+    wide(size * size + wide(size))
+}
+
+fn blocks(pixels: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..pixels).step_by(BLOCK).map(move |start| start..(start + BLOCK).min(pixels))
+}
+
+/// The bytes of pixels in the output.
+fn range_of(pixels: &Range<usize>, bands: usize) -> Range<usize> {
+    let step = bands * size_of::<f32>();
+    pixels.start * step..pixels.end * step
+}
+
+/// The part of each plane.
+fn cut<'a>(planes: &'a mut [f32], stride: usize, range: &Range<usize>) -> Vec<&'a mut [f32]> {
+    planes.chunks_exact_mut(stride).map(|plane| &mut plane[range.clone()]).collect()
+}
+
+/// Reads the pixels of `range` as values 0..1, band by band. `BYTES` is the size of a sample.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as above
+fn unpack<const BYTES: usize>(view: View<'_>, range: &Range<usize>, block: &mut [&mut [f32]]) {
+    let value = |sample: &[u8; BYTES]| match BYTES {
+        1 => f32::from(sample[0]) * (1.0 / 255.0),
+        _ => f32::from(u16::from_ne_bytes([sample[0], sample[BYTES - 1]])) * (1.0 / 65535.0),
+    };
+    let samples = &view.data.as_chunks::<BYTES>().0[range.start * view.bands..range.end * view.bands];
+    if let [red, green, blue] = block {
+        for (((pixel, r), g), b) in
+            samples.as_chunks::<3>().0.iter().zip(red.iter_mut()).zip(green.iter_mut()).zip(blue.iter_mut())
+        {
+            [*r, *g, *b] = [value(&pixel[0]), value(&pixel[1]), value(&pixel[2])];
+        }
+        return;
+    }
+    for (band, values) in block.iter_mut().enumerate() {
+        for (pixel, v) in samples.chunks_exact(view.bands).zip(values.iter_mut()) {
+            *v = value(&pixel[band]);
+        }
+    }
+}
+
+/// Writes planes normalised, bands within the pixel.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as above
+fn write(block: &[&mut [f32]], normalize: &Normalize, out: &mut [u8]) {
+    let (out, _) = out.as_chunks_mut::<{ size_of::<f32>() }>();
+    let Normalize { mean, std } = normalize;
+    if let ([red, green, blue], [m0, m1, m2], [s0, s1, s2]) = (block, mean.as_slice(), std.as_slice()) {
+        let scale = [1.0 / s0, 1.0 / s1, 1.0 / s2];
+        for (((o, r), g), b) in out.as_chunks_mut::<3>().0.iter_mut().zip(red.iter()).zip(green.iter()).zip(blue.iter())
+        {
+            let values = [(r - m0) * scale[0], (g - m1) * scale[1], (b - m2) * scale[2]];
+            *o = values.map(f32::to_ne_bytes);
+        }
+        return;
+    }
+    for (band, (values, (mean, std))) in block.iter().zip(mean.iter().zip(std)).enumerate() {
+        let scale = 1.0 / std;
+        for (pixel, v) in out.chunks_exact_mut(block.len()).zip(values.iter()) {
+            pixel[band] = ((v - mean) * scale).to_ne_bytes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::color::UNCHANGED;
+
+    fn noise(n: usize) -> Vec<u8> {
+        (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
+    }
+
+    /// Rounding only: nothing is normalised.
+    fn plain(bands: usize) -> Normalize {
+        Normalize { mean: vec![0.0; bands], std: vec![1.0; bands] }
+    }
+
+    fn floats(bytes: &[u8]) -> Vec<f32> {
+        bytes.as_chunks::<4>().0.iter().map(|b| f32::from_ne_bytes(*b)).collect()
+    }
+
+    fn run(view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize) -> Vec<f32> {
+        let mut out = vec![0; view.size * view.size * view.bands * 4];
+        Augmenter::default().run(view, color, normalize, &mut out);
+        floats(&out)
+    }
+
+    #[test]
+    fn avx2_and_portable_code_give_the_same_bits() {
+        for (size, bands, bits) in [(37, 3, 8), (32, 3, 16), (19, 1, 8), (20, 8, 16)] {
+            let data = noise(size * size * bands * usize::from(bits / 8));
+            let view = View { data: &data, size, bands, bits };
+            let normalize = Normalize { mean: vec![0.4; bands], std: vec![0.3; bands] };
+            for order in -1..24 {
+                let color = [order as f32, 1.3, 0.7, 1.4, 0.07, f32::from(order % 5 == 0), (order % 3) as f32 * 0.6];
+                let mut portable = vec![0; size * size * bands * 4];
+                Augmenter::default().run_here(view, &color, &normalize, &mut portable);
+                let detected = run(view, &color, &normalize);
+                assert!(floats(&portable).iter().zip(&detected).all(|(a, b)| a.to_bits() == b.to_bits()));
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_that_change_nothing_only_normalise() {
+        for (bands, bits) in [(1, 8), (3, 8), (3, 16), (4, 8), (8, 16)] {
+            let data = noise(25 * 25 * bands * usize::from(bits / 8));
+            let normalize = Normalize {
+                mean: (0..bands).map(|i| 0.1 * i as f32).collect(),
+                std: (0..bands).map(|i| 0.2 + 0.1 * i as f32).collect(),
+            };
+            let got = run(View { data: &data, size: 25, bands, bits }, &UNCHANGED, &normalize);
+            for (i, v) in got.iter().enumerate() {
+                let unit = match bits {
+                    8 => f64::from(data[i]) / 255.0,
+                    _ => f64::from(u16::from_ne_bytes([data[2 * i], data[2 * i + 1]])) / 65535.0,
+                };
+                let (mean, std) = (f64::from(normalize.mean[i % bands]), f64::from(normalize.std[i % bands]));
+                assert!((f64::from(*v) - (unit - mean) / std).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn contrast_is_about_the_mean_gray_or_each_bands_own_mean() {
+        let color = |contrast| [6.0, 1.0, contrast, 1.0, 0.0, 0.0, 0.0];
+        let data = noise(40 * 40 * 3);
+        let view = View { data: &data, size: 40, bands: 3, bits: 8 };
+        let gray = run(view, &color(0.0), &plain(3));
+        let mean = |band: usize| data.iter().skip(band).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / 1600.0 / 255.0;
+        let expected = 0.2989 * mean(0) + 0.587 * mean(1) + 0.114 * mean(2);
+        assert!(gray.iter().all(|v| (f64::from(*v) - expected).abs() < 1e-5));
+        let own = run(View { data: &data[..40 * 40 * 2], bands: 2, ..view }, &color(0.0), &plain(2));
+        for band in 0..2 {
+            let all = data[..3200].iter().skip(band).step_by(2).map(|&v| f64::from(v)).sum::<f64>() / 1600.0 / 255.0;
+            assert!(own.iter().skip(band).step_by(2).all(|v| (f64::from(*v) - all).abs() < 1e-5));
+        }
+    }
+
+    #[test]
+    fn buffers_of_a_larger_view_do_not_show_in_a_smaller_one() {
+        let data = noise(64 * 64 * 3);
+        let color = [3.0, 1.2, 0.8, 1.1, 0.05, 0.0, 1.0];
+        let mut used = Augmenter::default();
+        used.run(View { data: &data, size: 64, bands: 3, bits: 8 }, &color, &plain(3), &mut vec![0; 64 * 64 * 12]);
+        let small = View { data: &data[..20 * 20 * 3], size: 20, bands: 3, bits: 8 };
+        let mut out = vec![0; 20 * 20 * 12];
+        used.run(small, &color, &plain(3), &mut out);
+        assert_eq!(floats(&out), run(small, &color, &plain(3)));
+    }
+
+    /// `cargo test --release -p geossl-core augment -- --ignored --nocapture` prints milliseconds a view.
+    #[test]
+    #[ignore = "prints timings, for people"]
+    fn timings() {
+        let data = noise(224 * 224 * 3);
+        let view = View { data: &data, size: 224, bands: 3, bits: 8 };
+        let (mut augmenter, mut out) = (Augmenter::default(), vec![0; 224 * 224 * 12]);
+        for (name, color) in [
+            ("normalise alone", UNCHANGED),
+            ("jitter", [9.0, 1.2, 0.8, 1.1, 0.05, 0.0, 0.0]),
+            ("jitter, gray", [9.0, 1.2, 0.8, 1.1, 0.05, 1.0, 0.0]),
+            ("jitter, gray, blur 1.0", [9.0, 1.2, 0.8, 1.1, 0.05, 1.0, 1.0]),
+            ("jitter, gray, blur 2.0", [9.0, 1.2, 0.8, 1.1, 0.05, 1.0, 2.0]),
+        ] {
+            for portable in [false, true] {
+                let best = (0..200)
+                    .map(|_| {
+                        let started = std::time::Instant::now();
+                        if portable {
+                            augmenter.run_here(view, &color, &plain(3), &mut out);
+                        } else {
+                            augmenter.run(view, &color, &plain(3), &mut out);
+                        }
+                        started.elapsed().as_secs_f64() * 1e3
+                    })
+                    .fold(f64::INFINITY, f64::min);
+                let kind = if portable { "portable" } else { "detected" };
+                println!("{name:24} {kind} {best:.3} ms");
+            }
+        }
+    }
+}
