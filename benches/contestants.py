@@ -70,7 +70,10 @@ def ours(sources: list[str]) -> list[Contestant]:
 
 
 def peers(keys: list[str], work: Path) -> list[Contestant]:
-    """The peers, their environments made below `work` where they are not there yet, which needs the network."""
+    """The peers, their environments made below `work` where they are not there yet, which needs the network.
+
+    What they need of the system beside Python is in peers/install_libraries.sh.
+    """
     made = []
     for peer in (PEERS[key] for key in keys):
         try:

@@ -88,7 +88,7 @@ def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[s
     quick = chosen.quick
     names = chosen.sets or (QUICK_SETS if quick else list(SHAPES))
     repetitions = chosen.repetitions or (3 if quick else 7)
-    images, pairs = chosen.images or (60 if quick else 0), chosen.pairs or (96 if quick else 0)
+    images, pairs = chosen.images or (60 if quick else 0), chosen.pairs or (64 if quick else 0)
     modes = [mode for mode in chosen.modes if mode != STEP]
     results: dict[str, Any] = {
         "command": shlex.join(["python", "benches/loader.py", *sys.argv[1:]]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 COLORS = {
     f"{OURS}files": "#08306b",
@@ -81,8 +83,12 @@ def sheets(results: dict[str, Any], figures: Figures) -> list[Sheet]:
     ]
     made.append(Sheet("Sets", ["set", "images", "cut from", "megapixels", "KiB", "pairs a pass"], sets))
     if results["absences"]:
-        rows = [[a["loader"], a["set"], a["mode"], a["reason"]] for a in results["absences"]]
-        made.append(Sheet("Not measured", ["loader", "set", "mode", "why"], rows))
+        where: dict[tuple[str, str], list[str]] = {}
+        for absence in results["absences"]:
+            modes = where.setdefault((absence["loader"], absence["reason"]), [])
+            modes += [] if absence["mode"] in modes else [absence["mode"]]
+        rows = [[loader, ", ".join(modes), reason] for (loader, reason), modes in where.items()]
+        made.append(Sheet("Not measured", ["loader", "modes", "why"], rows))
     return made
 
 
@@ -197,7 +203,7 @@ def plot(figures: Figures, path: Path) -> None:
     """Bars of pairs a second with one thread, a panel for each mode, grouped by set; the floor is a line."""
     threads = figures.threads[0]
     loaders = [loader for loader in COLORS if loader in figures.loaders]
-    size = (3 + 0.18 * len(loaders) * len(figures.sets), 2.8 * len(figures.modes))
+    size = (max(8, 3 + 0.18 * len(loaders) * len(figures.sets)), 2.8 * len(figures.modes))
     figure, panels = plt.subplots(len(figures.modes), 1, figsize=size, squeeze=False, layout="constrained")
     width = 0.8 / max(len(loaders), 1)
     for panel, mode in zip(panels[:, 0], figures.modes, strict=True):
@@ -218,8 +224,15 @@ def plot(figures: Figures, path: Path) -> None:
             if (value := figures.rate(name, mode, threads, FLOOR)) is not None:
                 label = "codec and resize alone" if group == 0 else None
                 panel.hlines(value / threads, group - 0.45, group + 0.45, colors="#009e73", linewidth=2, label=label)
-        panel.set(title=f"{mode}: {MODES[mode]}", ylabel="pairs/s a core", yscale="log")
+        panel.set_title(f"{mode}: {MODES[mode]}", loc="left", fontsize="medium")
+        panel.set(ylabel="pairs/s a core", yscale="log")
+        # Bars of a logarithmic axis start where they are cut: at a round figure under all of them.
+        least = min(bar.get_height() for bar in panel.patches)
+        panel.set_ylim(bottom=10 ** math.floor(math.log10(least)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
         panel.set_xticks(range(len(figures.sets)), figures.sets)
+        panel.set_xlim(-0.5, len(figures.sets) - 0.5)
         panel.grid(axis="y", which="both", alpha=0.3)
         panel.set_axisbelow(True)
     handles, labels = panels[0, 0].get_legend_handles_labels()

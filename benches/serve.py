@@ -31,7 +31,7 @@ def first_batch(passes: Passes) -> dict[str, Any]:
     """What a batch looks like, so that a loader that does other work than the rest is found out."""
     first: np.ndarray | None = None
     for batch in passes(0):  # to the end, as a pass left early might go on in the background
-        first = np.array(batch) if first is None else first
+        first = np.asarray(batch).copy() if first is None else first
     if first is None:
         raise RuntimeError("a pass made no batch")
     return {"pairs": len(first), "numbers": first[0].size, "dtype": str(first.dtype), "mean": float(first.mean())}

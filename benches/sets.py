@@ -131,7 +131,7 @@ def made_scenes(work: Path) -> list[Scene]:
     """Places of a made planet, where there is no real imagery."""
     planet = work / "planet"
     if not planet.is_dir():
-        make_planet(planet, places=12, views=6, size=900)
+        make_planet(planet, places=10, views=4, size=512)
     folders: dict[Path, list[Path]] = {}
     for path in sorted(planet.rglob("*.jpg")):
         folders.setdefault(path.parent, []).append(path)

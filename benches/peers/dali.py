@@ -37,8 +37,8 @@ def flipped() -> Any:
 
 def colored(view: Any) -> Any:
     """MoCo-v2's colour changes; the jitter's operations come in DALI's own order, in one pass."""
-    jitter = fn.random.coin_flip(probability=JITTER_P, dtype=types.FLOAT)
-    gray = fn.random.coin_flip(probability=GRAY_P, dtype=types.FLOAT)
+    jitter = fn.random.coin_flip(probability=JITTER_P)
+    gray = fn.random.coin_flip(probability=GRAY_P)
     blur = fn.random.coin_flip(probability=BLUR_P)
 
     def drawn(reach: float) -> Any:
