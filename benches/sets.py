@@ -119,12 +119,17 @@ def real_scenes(data: Path) -> list[Scene]:
     for path in sorted((data / "naip").glob("*.tif")):
         with rasterio.open(path) as file:
             naip.append(np.ascontiguousarray(file.read([1, 2, 3]).transpose(1, 2, 0)))
-    height, width = (min(image.shape[axis] for image in naip) for axis in (0, 1))
     marble = [np.asarray(Image.open(data / "bmng" / f"bmng_2004-{month}.jpg")) for month in MONTHS]
     return [
-        Scene("NAIP", [image[:height, :width] for image in naip], lambda _: True),
+        Scene("NAIP", alike(naip), lambda _: True),
         Scene("Blue Marble", marble, lambda crop: float(crop.std(axis=(0, 1)).mean()) > LEAST_CONTRAST),
     ]
+
+
+def alike(dates: list[np.ndarray]) -> list[np.ndarray]:
+    """Dates that differ by some rows or columns, cut to what they all have."""
+    height, width = (min(image.shape[axis] for image in dates) for axis in (0, 1))
+    return [image[:height, :width] for image in dates]
 
 
 def made_scenes(work: Path) -> list[Scene]:
@@ -136,7 +141,7 @@ def made_scenes(work: Path) -> list[Scene]:
     for path in sorted(planet.rglob("*.jpg")):
         folders.setdefault(path.parent, []).append(path)
     return [
-        Scene("made planet", [np.asarray(Image.open(path)) for path in paths], lambda _: True)
+        Scene("made planet", alike([np.asarray(Image.open(path)) for path in paths]), lambda _: True)
         for paths in folders.values()
         if len(paths) >= DATES
     ]
