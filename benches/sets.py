@@ -136,7 +136,7 @@ def made_scenes(work: Path) -> list[Scene]:
     """Places of a made planet, where there is no real imagery."""
     planet = work / "planet"
     if not planet.is_dir():
-        make_planet(planet, places=10, views=4, size=512)
+        make_planet(planet, places=10, views=4, size=320)
     folders: dict[Path, list[Path]] = {}
     for path in sorted(planet.rglob("*.jpg")):
         folders.setdefault(path.parent, []).append(path)

@@ -6,7 +6,7 @@ Without torch and torchvision. Threads, as Pillow decodes and resizes without th
 from __future__ import annotations
 
 import random
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,7 +76,7 @@ def make(job: Job) -> Callable[[int], Iterator[np.ndarray]]:
 
     def passes(_: int) -> Iterator[np.ndarray]:
         order = job.order()
-        waiting: list[tuple[np.ndarray, list[object]]] = []
+        waiting: list[tuple[np.ndarray, list[Future[None]]]] = []
         for start in range(0, job.pairs - job.batch + 1, job.batch):
             batch = np.empty(shape, np.float32 if job.floats else np.uint8)
             rows = order[start : start + job.batch]
@@ -94,7 +94,7 @@ def make(job: Job) -> Callable[[int], Iterator[np.ndarray]]:
     return passes
 
 
-def done(made: tuple[np.ndarray, list[object]]) -> np.ndarray:
+def done(made: tuple[np.ndarray, list[Future[None]]]) -> np.ndarray:
     """The batch, once its samples are there."""
     batch, samples = made
     for sample in samples:
