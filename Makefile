@@ -42,8 +42,14 @@ test-python: $(VENV)/.wheel ## Tests of the package, as installed from the wheel
 	$(BIN)/python -m pytest
 
 .PHONY: bench
-bench: $(VENV)/.wheel ## The loader beside its peers
-	$(BIN)/python benches/loader.py
+bench: $(VENV)/.wheel ## The loader beside the peers that are installed, on two sets (about two minutes)
+	$(BIN)/python benches/loader.py --quick --work target/bench
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/.wheel ## The loader beside all peers, installed for it; writes docs/benchmarks.md (network; an hour or two)
+	benches/peers/install_libraries.sh
+	$(BIN)/python benches/loader.py --peers all --work target/bench --json target/bench/results.json \
+		--report docs/benchmarks.md --plot docs/benchmarks.svg
 
 .PHONY: soak
 soak: $(VENV)/.wheel ## A hundred thousand batches with flat memory; writes docs/soak.md

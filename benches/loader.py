@@ -1,222 +1,151 @@
-"""The loader beside its peers: temporal pairs a second, from the same JPEG files, in one run.
+"""The loader beside its peers: pairs of views a second, from the same JPEG files, in one run.
 
-Everybody does the same work: whole images, two different dates of a place, each decoded, cropped by
-RandomResizedCrop(224, scale 0.2 to 1), perhaps flipped, and put into a uint8 batch. Peers:
+Everybody does the same work: decodes the files, cuts views by RandomResizedCrop(224, scale 0.2 to 1), flips half of
+them, and puts 32 pairs into a batch. Modes: `two-views` of one image, `temporal` pairs, and `float`, which adds
+MoCo-v2's colour changes and normalisation on the CPU. Beside them stands the floor: libjpeg-turbo and the resize
+alone on the same crops, from memory. The mode `step` is another question: how long a training step waits for data.
 
-- torchvision-pil: Pillow, torchvision's transforms, a torch DataLoader; the way of the paper's code.
-- torchvision-io: torchvision's own JPEG decoder and tensor transforms, a torch DataLoader.
+A repetition is one pass of everybody, with each number of threads, so that a machine that slows down slows everybody
+down; ratios are medians of the repetitions' own ratios. With one thread a DataLoader has no workers, else that many.
 
-One repetition is one pass of each over all pairs; the repetitions are interleaved, so that a machine that slows down
-slows everybody down. With one thread the DataLoaders have no workers, with more they have that many.
-
-    python benches/loader.py [--quick] [--data DIR] [--json FILE] [--check]
+    python benches/loader.py                        the sets, modes and loaders of the project's own environment
+    python benches/loader.py --quick                the same on two sets, about two minutes
+    python benches/loader.py --peers all            every peer; environments are made on first use (needs the network)
+    python benches/loader.py --modes step           how long a training step waits
+    python benches/loader.py --load FILE --report docs/benchmarks.md --plot docs/benchmarks.svg --check
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import platform
-import statistics
+import os
+import shlex
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
-import torch
-import torchvision
-from PIL import Image
-from PIL import __version__ as pillow_version
 from rich.console import Console
-from rich.table import Table
-from torch.utils.data import DataLoader, Dataset
-from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms import v2
 
-import geossl
-from geossl.config import CropConfig, LoaderConfig
-from geossl.data.index import Index, build_index
-from geossl.data.loader import Loader
-from geossl.data.synth import make_planet
+import contestants
+import report
+from figures import Figures
+from measure import Bench, Run
+from sets import SHAPES, describe, make_set
+from work import BATCH, MODES, SIZE
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SIZE, BATCH, SCALE = 224, 32, (0.2, 1.0)
-TARGETS = {"torchvision-pil": 2.0, "torchvision-io": 1.2}
-"""Least ratio of our pairs a second to a peer's, on every set and number of threads."""
+ROOT = Path(__file__).resolve().parents[1]
+STEP, STEP_SET = "step", "900x700"
+QUICK_SETS = ["400", "900x700"]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One loader on one set with one number of threads."""
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 
-    set: str
-    threads: int
-    loader: str
-    pairs_per_sec: float
-    least: float
-    most: float
-    ours_over_this: float
+    def listed(names: list[str], also: dict[str, list[str]]) -> Any:
+        def parse(text: str) -> list[str]:
+            chosen = also.get(text) or text.split(",")
+            if unknown := [name for name in chosen if name not in names]:
+                raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: known are {', '.join([*also, *names])}")
+            return chosen
 
+        return parse
 
-class Pairs(Dataset[torch.Tensor]):
-    """Temporal pairs as peers make them; item i is image i and another date of its place."""
-
-    def __init__(self, index: Index, *, decode: str) -> None:
-        """`decode`: pil or io."""
-        self.paths = [str(index.root / p) for p in index.table["path"].to_pylist()]
-        members: dict[int, list[int]] = {}
-        for row, place in enumerate(index.places.tolist()):
-            members.setdefault(place, []).append(row)
-        self.dates = [members[place] for place in index.places.tolist()]
-        self.decode = decode
-        self.crop = v2.RandomResizedCrop(SIZE, scale=SCALE, antialias=True)
-        self.flip = v2.RandomHorizontalFlip()
-
-    def __len__(self) -> int:
-        """Pairs of an epoch."""
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> torch.Tensor:
-        """uint8 [2, 3, SIZE, SIZE]."""
-        others = [row for row in self.dates[i] if row != i] or [i]
-        partner = others[int(torch.randint(len(others), ()))]
-        return torch.stack([self.view(i), self.view(partner)])
-
-    def view(self, row: int) -> torch.Tensor:
-        """One random view of an image."""
-        if self.decode == "io":
-            image = decode_image(self.paths[row], mode=ImageReadMode.RGB)
-            return self.flip(self.crop(image))
-        with Image.open(self.paths[row]) as file:
-            return v2.functional.pil_to_tensor(self.flip(self.crop(file.convert("RGB"))))
-
-
-def peer(index: Index, *, decode: str, threads: int) -> Callable[[], int]:
-    """A pass of a torch DataLoader over all pairs; workers stay alive from pass to pass."""
-    workers = 0 if threads == 1 else threads
-    source = DataLoader(
-        Pairs(index, decode=decode),
-        batch_size=BATCH,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
+    everybody = [*contestants.PEERS, contestants.FLOOR]
+    usual = [*contestants.DEFAULT_PEERS, contestants.FLOOR]
+    none: dict[str, list[str]] = {}
+    parser.add_argument("--quick", action="store_true", help="two sets, short passes, three repetitions")
+    parser.add_argument("--sets", type=listed(list(SHAPES), none), help=f"of {', '.join(SHAPES)}")
+    modes = [*MODES, STEP]
+    parser.add_argument("--modes", type=listed(modes, none), default=modes, help=f"of {', '.join(modes)}")
+    sources = list(contestants.SOURCES)
+    parser.add_argument("--sources", type=listed(sources, none), default=sources, help=f"of {', '.join(sources)}")
+    parser.add_argument(
+        "--peers",
+        type=listed(everybody, {"all": everybody}),
+        default=usual,
+        help=f"all, or of {', '.join(everybody)}; by default {', '.join(usual)}",
     )
-    return lambda: sum(len(batch) for batch in source)
+    parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2], help="1,2")
+    parser.add_argument("--repetitions", type=int, help="by default 7, 3 if quick")
+    parser.add_argument("--images", type=int, default=0, help="images of a set, if not as many as usual")
+    parser.add_argument("--pairs", type=int, default=0, help="pairs of a pass, if not as many as usual")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="real imagery: naip/, bmng/")
+    parser.add_argument("--work", type=Path, help="keep sets, packs and environments here; by default they are removed")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--load", type=Path, help="measure nothing: read the results of an earlier run")
+    parser.add_argument("--report", type=Path, help="write the results here, in Markdown")
+    parser.add_argument("--plot", type=Path, help="draw the results here, .svg or .png")
+    parser.add_argument("--check", action="store_true", help="exit 1 if a target that was measured is missed")
+    return parser.parse_args()
 
 
-def ours(index: Index, *, threads: int) -> Callable[[], int]:
-    """A pass of our loader over all pairs."""
-    source = Loader(
-        index,
-        rows=np.arange(len(index)),
-        batch=BATCH,
-        views=2,
-        temporal=True,
-        crop=CropConfig(size=SIZE, scale=SCALE),
-        color=None,
-        seed=0,
-        train=True,
-        loader=LoaderConfig(threads=threads),
-    )
-    return lambda: sum(batch.images.shape[1] for batch in source)
-
-
-def measure(name: str, index: Index, *, threads: int, repetitions: int) -> list[Row]:
-    """Interleaved passes of everybody; rates are medians."""
-    passes = {
-        "geossl": ours(index, threads=threads),
-        "torchvision-pil": peer(index, decode="pil", threads=threads),
-        "torchvision-io": peer(index, decode="io", threads=threads),
+def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[str, Any]:
+    """Everything that is asked for, as it is written to the JSON file."""
+    quick = chosen.quick
+    names = chosen.sets or (QUICK_SETS if quick else list(SHAPES))
+    repetitions = chosen.repetitions or (3 if quick else 7)
+    images, pairs = chosen.images or (60 if quick else 0), chosen.pairs or (64 if quick else 0)
+    modes = [mode for mode in chosen.modes if mode != STEP]
+    results: dict[str, Any] = {
+        "command": shlex.join(["python", "benches/loader.py", *sys.argv[1:]]),
+        "machine": report.machine(),
+        "settings": {"repetitions": repetitions, "batch": BATCH, "size": SIZE, "threads": chosen.threads},
+        "sets": [],
     }
-    rates: dict[str, list[float]] = {loader: [] for loader in passes}
-    for repetition in range(repetitions + 1):
-        for loader, run in passes.items():
-            started = time.perf_counter()
-            pairs = run()
-            if repetition:  # the first pass warms caches and workers
-                rates[loader].append(pairs / (time.perf_counter() - started))
-    rows = []
-    for loader, values in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(rates["geossl"], values, strict=True))
-        rows.append(Row(name, threads, loader, statistics.median(values), min(values), max(values), ratio))
-    return rows
+    with console.status("making the peers' environments and the floor"):
+        everybody = contestants.ours(chosen.sources) if modes else []
+        everybody += contestants.peers([key for key in chosen.peers if key in contestants.PEERS], work) if modes else []
+        everybody += [contestants.floor()] if modes and contestants.FLOOR in chosen.peers else []
+    with Bench(everybody, threads=chosen.threads, work=work) as bench, console.status("") as status:
+        for name in names if modes else []:
+            status.update(f"{name}: making the images")
+            made = make_set(name, work=work, data=chosen.data, images=images, pairs=pairs)
+            results["sets"].append(describe(made))
+            for mode in modes:
+                for doing in bench.measure(made, mode, repetitions=repetitions):
+                    status.update(doing)
+    results |= {"versions": bench.versions, "step": []}
+    if STEP in chosen.modes:
+        import step  # here, as it imports torch
 
-
-def whole_images(folder: Path, work: Path) -> Index:
-    """The JPEG and PNG images below a folder, whole, without boxes; those of one folder are dates of one place."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
-    listing = work / f"{folder.name}.csv"
-    with listing.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["path", "location_id"])
-        rows.writerows([p.relative_to(folder), p.parent.relative_to(folder)] for p in files)
-    return build_index(listing, root=folder)[0]
-
-
-def made_sets(folder: Path, *, quick: bool) -> dict[str, Index]:
-    """Planets with images of two sizes."""
-    sets = {}
-    for size, places in ((400, 16 if quick else 64), (900, 10 if quick else 32)):
-        out = folder / f"planet{size}"
-        make_planet(out, places=places, views=6, size=size)
-        sets[f"{size} x {size}"] = whole_images(out, folder)
-    return sets
+        name = STEP_SET if STEP_SET in names else names[-1]
+        with console.status(f"training on {name}"):
+            made = make_set(name, work=work, data=chosen.data, images=images)
+            results["step"] = step.measure(made, steps=4 if quick else 20, repetitions=2 if quick else 5)
+    results["machine"]["load_after"] = os.getloadavg()[0]
+    results["runs"] = [asdict(run) for run in bench.runs]
+    results["absences"] = [asdict(absence) for absence in bench.absences]
+    return results
 
 
 def main() -> int:
-    """Measure, print a table, write JSON, check the targets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="about a minute")
-    parser.add_argument("--data", type=Path, help="own images, a folder for each place, in place of the made ones")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--check", action="store_true", help="exit 1, naming each target missed")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        if options.data:
-            sets = {options.data.name: whole_images(options.data.resolve(), Path(folder))}
-        else:
-            sets = made_sets(Path(folder), quick=options.quick)
-        rows = [
-            row
-            for name, index in sets.items()
-            for threads in (1, 2)
-            for row in measure(name, index, threads=threads, repetitions=3 if options.quick else 7)
-        ]
-    versions = {
-        "geossl": geossl.__version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "Pillow": pillow_version,
-        "Python": platform.python_version(),
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-    }
-    table = Table(title="temporal pairs a second (median, least to most)", title_justify="left")
-    for column in ("images", "threads", "loader", "pairs/s", "spread", "geossl is"):
-        table.add_column(column, justify="left" if column in {"images", "loader"} else "right")
-    for row in rows:
-        spread = f"{row.least:.0f} to {row.most:.0f}"
-        ratio = f"{row.ours_over_this:.2f}x"
-        table.add_row(row.set, str(row.threads), row.loader, f"{row.pairs_per_sec:.0f}", spread, ratio)
-    Console(width=100).print(table)
-    print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    if options.json:
-        options.json.write_text(json.dumps({"versions": versions, "rows": [asdict(row) for row in rows]}, indent=2))
-    missed = [
-        f"{row.set}, {row.threads} threads: {row.ours_over_this:.2f}x {row.loader}, target {TARGETS[row.loader]}x"
-        for row in rows
-        if row.loader in TARGETS and row.ours_over_this < TARGETS[row.loader]
-    ]
-    for line in missed if options.check else []:
-        print(f"missed: {line}")
-    return 1 if options.check and missed else 0
+    """Measure or load, show, write, check."""
+    chosen, console = options(), Console(width=None if sys.stdout.isatty() else 160)
+    if chosen.load:
+        results = json.loads(chosen.load.read_text())
+    else:
+        with tempfile.TemporaryDirectory() as temporary:
+            work = (chosen.work or Path(temporary)).resolve()
+            work.mkdir(parents=True, exist_ok=True)
+            results = measured(chosen, work, Console(stderr=True))
+    figures = Figures([Run(**run) for run in results["runs"]])
+    report.show(console, results, figures)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(results, indent=1) + "\n")
+    if chosen.plot and figures.rates:
+        report.plot(figures, chosen.plot)
+    if chosen.report:
+        # The page links to a plot that lies beside it.
+        beside = chosen.report.with_suffix(".svg")
+        picture = chosen.plot or (beside if beside.is_file() else None)
+        link = os.path.relpath(picture, chosen.report.parent) if picture else None
+        chosen.report.write_text(report.markdown(results, figures, link))
+    missed = chosen.check and any(check.verdict == "missed" for check in figures.checks())
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

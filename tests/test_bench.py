@@ -1,0 +1,85 @@
+"""The loader's benchmark runs, and computes what it says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHES = Path(__file__).parent.parent / "benches"
+
+
+@pytest.fixture
+def benches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHES))
+
+
+def test_it_runs_end_to_end(tmp_path: Path) -> None:
+    out, page, plot = tmp_path / "out.json", tmp_path / "page.md", tmp_path / "page.svg"
+    asked = (
+        "--sets 224 --images 6 --pairs 32 --repetitions 1 --threads 1 --modes temporal --sources files --peers pil,io"
+    )
+    folders = ["--data", tmp_path / "none", "--work", tmp_path / "work"]
+    files = ["--json", out, "--report", page, "--plot", plot]
+    command = [sys.executable, BENCHES / "loader.py", *asked.split(), *folders, *files]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    results = json.loads(out.read_text())
+    keys = {"command", "machine", "settings", "sets", "versions", "step", "runs", "absences"}
+    assert results.keys() == keys
+    assert results["absences"] == []
+    assert [(run["set"], run["mode"], run["threads"], run["loader"]) for run in results["runs"]] == [
+        ("224", "temporal", 1, loader) for loader in ("geossl files", "torchvision PIL", "torchvision.io")
+    ]
+    assert all(len(run["rates"]) == 1 and run["rates"][0] > 0 for run in results["runs"])
+    assert results["sets"][0]["images"] == 6
+    assert results["sets"][0]["origin"] == "made planet"
+    assert "torchvision" in results["versions"]["torchvision PIL"]
+    assert "| 224 | geossl files |" in page.read_text()
+    assert "(page.svg)" in page.read_text()
+    assert plot.read_text().lstrip().startswith("<?xml")
+
+
+def test_ratios_are_medians_of_the_repetitions_own(benches: None) -> None:
+    from figures import Figures
+    from measure import Run
+
+    def run(loader: str, threads: int, rates: list[float]) -> Run:
+        return Run("900x700", "temporal", threads, loader, rates)
+
+    # The machine is twice as slow in the second repetition: the ratios do not see it.
+    figures = Figures(
+        [
+            run("geossl files", 1, [300, 150, 330]),
+            run("geossl files", 2, [600, 300, 600]),
+            run("torchvision PIL", 1, [100, 50, 100]),
+            run("OpenCV", 1, [200, 110, 200]),
+            run("floor", 1, [400, 200, 300]),
+        ]
+    )
+    assert figures.best_peer("900x700", "temporal", 1) == "OpenCV"
+    checks = {(check.what, check.threads): check for check in figures.checks()}
+
+    def check(what: str, threads: str = "1") -> tuple[float | None, str]:
+        found = checks[f"temporal, 900x700, files: {what}", threads]
+        return found.measured, found.verdict
+
+    assert check("against the best peer (OpenCV)") == (1.5, "met")
+    assert check("against torchvision PIL") == (3.0, "missed")
+    assert check("share of the floor") == (0.75, "missed")
+    assert check("two threads against one", "2") == (2.0, "met")
+    assert check("against torchvision PIL", "2") == (None, "not measured")
+
+
+def test_windows_are_those_of_torchvision(benches: None) -> None:
+    import torch
+    from torchvision.transforms import RandomResizedCrop
+
+    from work import RATIO, SCALE, window
+
+    image = torch.empty(3, 700, 900)
+    theirs = [RandomResizedCrop.get_params(image, list(SCALE), list(RATIO)) for _ in range(4000)]
+    ours = [window(900, 700, SCALE) for _ in range(4000)]
+    assert all(0 <= x <= 900 - w and 0 <= y <= 700 - h and w > 0 and h > 0 for x, y, w, h in ours)
+    area = sum(w * h for _, _, w, h in ours) / sum(h * w for _, _, h, w in theirs)
+    assert 0.97 < area < 1.03  # four standard errors
