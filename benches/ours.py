@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from geossl.config import ColorConfig, CropConfig, LoaderConfig
 from geossl.data.index import Index
 from geossl.data.loader import Loader
+from geossl.data.pack import PLACES, make_pack
 from work import MEAN, STD, Job
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ PACKS: dict[str, dict[str, Any]] = {
 def make(job: Job) -> Callable[[int], Iterator[torch.Tensor]]:
     """Passes over `job.pairs` rows of the index, which repeat where the set is smaller."""
     index = Index.read(Path(job.index))
-    missing(job)
     options: dict[str, Any] = {"normalize": (MEAN, STD)} if job.floats else {}
     pack = {} if job.source == "files" else {"pack": packed(index, Path(job.packs), job.source)}
     loader = Loader(
@@ -57,19 +56,8 @@ def make(job: Job) -> Callable[[int], Iterator[torch.Tensor]]:
 
 def packed(index: Index, folder: Path, source: str) -> Path:
     """The pack of a source, made where it is not there yet."""
-    from geossl.data.pack import make_pack
-
     out = folder / source
-    if not out.exists():
+    if not (out / PLACES).exists():
         folder.mkdir(parents=True, exist_ok=True)
         make_pack(index, out, **PACKS[source])
     return out
-
-
-# REMOVE WHEN MERGING, with its call and `import inspect`: what other branches are still building.
-def missing(job: Job) -> None:
-    """Raise where this geossl cannot do the job yet."""
-    if job.source != "files" and "pack" not in LoaderConfig.model_fields:
-        raise NotImplementedError("this geossl has no packs yet")
-    if job.floats and "normalize" not in inspect.signature(Loader.__init__).parameters:
-        raise NotImplementedError("this geossl makes no floats yet")
