@@ -120,5 +120,4 @@ def test_peak_memory_stays_under_the_printed_bound(tmp_path: Path) -> None:
         assert reason in reasons[name], (name, reasons[name])
     assert {paths[row] for row in told["rows"]} == {"good.jpg", "large.jpg"}
     # The large image is whole in memory at least once; and nothing breaks the promise.
-    print(told)
     assert 50 * MIB < told["growth"] <= told["bound"] < 400 * MIB, told

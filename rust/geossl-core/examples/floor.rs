@@ -208,6 +208,7 @@ impl Job {
                 ratio: (0.75, 4.0 / 3.0),
                 flip: 0.5,
                 context: true,
+                scaled: false,
             },
             pairs: self.pairs,
         };

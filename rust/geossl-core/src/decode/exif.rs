@@ -91,10 +91,9 @@ impl Turn {
         }
     }
 
-    /// A stored image's raster, turned upright; and the memory that it was in. `stored` is the image's size.
+    /// A stored JPEG's raster, turned upright; and the memory that it was in. `stored` is the image's size.
     pub fn upright(self, raster: Raster, stored: (u32, u32)) -> (Raster, Vec<u8>) {
         let Samples::U8(from) = raster.samples else { return (raster, Vec::new()) };
-        let bands = usize::from(raster.bands);
         let (width, height) = raster.rect.shrunk(raster.shrink);
         // A shrunk image's last column stands for less than `shrink` pixels of the image; mirrored it comes first.
         let ahead = self.size((
@@ -102,18 +101,24 @@ impl Turn {
             if self.mirror_y { height * raster.shrink - raster.rect.height } else { 0 },
         ));
         let mut to = vec![0; from.len()];
-        let (width, height) = (width as usize, height as usize);
-        let (columns, rows) = self.size((width, height));
-        for (row, line) in to.chunks_exact_mut(columns * bands).enumerate().take(rows) {
-            for (column, pixel) in line.chunks_exact_mut(bands).enumerate() {
-                let (x, y) = self.size((column, row));
-                let x = if self.mirror_x { width - 1 - x } else { x };
-                let y = if self.mirror_y { height - 1 - y } else { y };
-                pixel.copy_from_slice(&from[(y * width + x) * bands..][..bands]);
-            }
-        }
+        self.copy(from.as_chunks().0, to.as_chunks_mut().0, width as usize, height as usize);
         let rect = self.upright_from_stored(raster.rect, stored);
         (Raster { rect, ahead, samples: Samples::U8(to), ..raster }, from)
+    }
+
+    /// Copies `width` x `height` stored pixels to where they stand upright.
+    fn copy(self, from: &[[u8; 3]], to: &mut [[u8; 3]], width: usize, height: usize) {
+        let (columns, rows) = self.size((width, height));
+        for (row, line) in to.chunks_exact_mut(columns).enumerate().take(rows) {
+            // A line of the upright image is a row or a column of the stored one, from one end or the other.
+            let (across, along) =
+                if self.swap { (self.mirror_x, self.mirror_y) } else { (self.mirror_y, self.mirror_x) };
+            let number = if across { rows - 1 - row } else { row };
+            let (start, step) = if self.swap { (number, width) } else { (number * width, 1) };
+            for (column, pixel) in line.iter_mut().enumerate() {
+                *pixel = from[start + step * if along { columns - 1 - column } else { column }];
+            }
+        }
     }
 }
 

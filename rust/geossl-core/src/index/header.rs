@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::decode::exif::{self, Turn};
 use tiff::decoder::Decoder;
 use tiff::tags::Tag;
 use tiff::{TiffError, TiffFormatError};
+
+use crate::decode::exif::{self, Turn};
 
 /// Bytes of one read; the header of most images lies within the first.
 const BUFFER_BYTES: usize = 4096;
@@ -27,7 +28,7 @@ pub struct Header {
     pub bits: u8,
 }
 
-/// Reads the header of the image at `path`. At most some kilobytes are read, wherever they lie in the file.
+/// Reads the header of the image at `path`. At most some kilobytes are read, and a JPEG's EXIF, wherever they lie in the file.
 /// The error says why the image cannot be used, as "what: why" or "what".
 pub fn read(path: &Path) -> Result<Header, String> {
     let broken = |e: std::io::Error| match e.kind() {
