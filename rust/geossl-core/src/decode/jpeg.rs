@@ -14,6 +14,10 @@ use crate::{Error, Result};
 /// Progressive files with more scans than this are refused: each scan costs a pass over the whole image.
 pub const MAX_SCANS: i32 = 100;
 
+/// Pixels around a crop that have to be decoded with it, so that it comes out as in the whole image: a sample of chroma,
+/// which covers at most four pixels.
+pub const MARGIN: u32 = 4;
+
 /// A decompressor; it keeps its buffers from image to image.
 #[derive(Default)]
 pub struct Jpeg {
@@ -105,7 +109,7 @@ impl Jpeg {
         // A lossless JPEG has no blocks, and unusual sampling factors are not cropped.
         let block = markers.block.filter(|_| stored.usual && !stored.lossless);
         let shrink = if stored.lossless { 1 } else { shrink };
-        let rect = covering(rect, size, block);
+        let rect = covering(rect, size, block, shrink);
         let (width, height) = rect.shrunk(shrink);
         let pixels = width as usize * height as usize;
         let channels = usize::from(stored.channels);
@@ -172,15 +176,16 @@ struct Stored {
     usual: bool,
 }
 
-/// The blocks around `rect`, and one more on each side: the upsampling of chroma looks over a block's edge, and at
+/// `rect` and a margin, from the edge of a block: the upsampling of chroma looks one sample of it to each side, and at
 /// the edge of what is decoded it would see something else than in the whole image.
-fn covering(rect: Rect, image: (u32, u32), block: Option<(u32, u32)>) -> Rect {
+fn covering(rect: Rect, image: (u32, u32), block: Option<(u32, u32)>, shrink: u32) -> Rect {
     let Some((block_w, block_h)) = block else {
         return Rect { x: 0, y: 0, width: image.0, height: image.1 };
     };
+    let margin = MARGIN * shrink;
     let axis = |start: u32, length: u32, block: u32, image: u32| {
-        let from = (start / block).saturating_sub(1) * block;
-        let to = ((start + length).div_ceil(block) + 1).saturating_mul(block).min(image);
+        let from = start.saturating_sub(margin) / block * block;
+        let to = (start + length + margin).next_multiple_of(shrink).min(image);
         (from, to - from)
     };
     let ((x, width), (y, height)) =

@@ -225,7 +225,7 @@ impl<'a> Encoded<'a> {
             return Ok(raster);
         }
         // A JPEG of the segments around the rectangle, which is decoded like a file.
-        let units = record.kind.covering(rect, segments::MARGIN * shrink);
+        let units = record.kind.covering(rect, jpeg::MARGIN * shrink);
         let part = record.kind.rect(units);
         decoders.packed_bytes += segments::stitch(self.path, record, units, &mut decoders.stitched)?;
         let inner = Rect { x: rect.x - part.x, y: rect.y - part.y, ..rect };

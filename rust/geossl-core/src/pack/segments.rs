@@ -15,9 +15,6 @@ use crate::{Error, Result};
 
 /// Widest segment, pixels: wide enough that the marker costs little, narrow enough that a crop fits closely.
 const WIDEST: u32 = 192;
-/// Segments are read this far around a crop: upsampling of chroma looks at most at one sample of it to each side,
-/// which is at most four pixels.
-pub const MARGIN: u32 = 8;
 
 /// Frame of a JPEG.
 struct Frame {
