@@ -207,11 +207,28 @@ fn as_bytes(values: &[u16]) -> &[u8] {
 }
 
 fn mirror(pixels: &mut [u8], width: usize, step: usize) {
-    for row in pixels.chunks_exact_mut(width * step) {
-        for x in 0..width / 2 {
-            let (left, right) = row.split_at_mut((width - 1 - x) * step);
-            left[x * step..][..step].swap_with_slice(&mut right[..step]);
+    // A pixel of a size that the compiler knows is turned several times as fast.
+    match step {
+        1 => mirror_pixels::<1>(pixels, width),
+        2 => mirror_pixels::<2>(pixels, width),
+        3 => mirror_pixels::<3>(pixels, width),
+        4 => mirror_pixels::<4>(pixels, width),
+        6 => mirror_pixels::<6>(pixels, width),
+        8 => mirror_pixels::<8>(pixels, width),
+        _ => {
+            for row in pixels.chunks_exact_mut(width * step) {
+                for x in 0..width / 2 {
+                    let (left, right) = row.split_at_mut((width - 1 - x) * step);
+                    left[x * step..][..step].swap_with_slice(&mut right[..step]);
+                }
+            }
         }
+    }
+}
+
+fn mirror_pixels<const STEP: usize>(pixels: &mut [u8], width: usize) {
+    for row in pixels.chunks_exact_mut(width * STEP) {
+        row.as_chunks_mut::<STEP>().0.reverse();
     }
 }
 
