@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Index:
-    """Images of 36 sizes: JPEGs of four kinds and PNGs, three dates a place, every other one with a box."""
+    """Images of 36 sizes: JPEGs of many kinds and all orientations, PNGs; three dates a place; half with a box."""
     paths = []
     for i in range(36):
         image = Image.fromarray(smooth(60 + 7 * i, 330 - 5 * i, 3, i))
@@ -42,7 +42,10 @@ def mixed(tmp_path: Path) -> Index:
             {"quality": 80, "progressive": True},
             {"quality": 75, "optimize": True},
         ]
-        image.convert("L" if i % 7 == 6 else "RGB").save(tmp_path / path, **({} if i % 6 == 5 else kinds[i % 5]))
+        exif = Image.Exif()
+        exif[0x0112] = 1 + i % 8  # the orientation
+        options = {} if i % 6 == 5 else kinds[i % 5] | {"exif": exif}
+        image.convert("L" if i % 7 == 6 else "RGB").save(tmp_path / path, **options)
         paths.append(path)
     boxes = {
         "box_x": [20 if i % 2 else None for i in range(36)],
@@ -99,6 +102,13 @@ def test_the_contract_holds_for_files_and_a_lossless_pack(mixed: Index, tmp_path
             ]
             for k, batch in enumerate(pixels):
                 assert torch.equal(torch.cat([rank[k] for rank in ranks], dim=1), batch)
+
+
+@pytest.mark.parametrize("over", [{"scale": (0.9, 1.0), "decode": "scaled", "size": 16}, {"resize": 40}])
+def test_other_crops_are_the_same(mixed: Index, tmp_path: Path, over: dict[str, Any]) -> None:
+    make_pack(mixed, tmp_path / "pack")
+    crop = CropConfig(**({"size": 32} | over))
+    assert hashes(loader(mixed, tmp_path / "pack", crop=crop)) == hashes(loader(mixed, crop=crop))
 
 
 @pytest.mark.parametrize("cut", ["center", "random"])

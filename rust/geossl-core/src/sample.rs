@@ -73,13 +73,6 @@ pub struct Scratch {
     pub tally: Tally,
 }
 
-impl Scratch {
-    /// To be called after a failure: a broken file may leave a decoder in a state that fails the next ones too.
-    pub fn reset(&mut self) {
-        *self = Self { tally: self.tally, ..Self::default() };
-    }
-}
-
 /// What was done, and how long it took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tally {

@@ -1,63 +1,36 @@
 //! JPEG through libjpeg-turbo, always to RGB, and only as much of it as is wanted.
 
-use std::ffi::CStr;
 use std::path::Path;
 
 use turbojpeg::raw;
 
 use super::exif::Turn;
 use super::markers::{self, Markers};
+use super::turbo::Turbo;
 use super::{Header, Raster, Samples, sample_bytes};
 use crate::crop::Rect;
 use crate::{Error, Result};
-
-/// Progressive files with more scans than this are refused: each scan costs a pass over the whole image.
-pub const MAX_SCANS: i32 = 100;
 
 /// Pixels around a crop that have to be decoded with it, so that it comes out as in the whole image: a sample of chroma,
 /// which covers at most four pixels.
 pub const MARGIN: u32 = 4;
 
 /// A decompressor; it keeps its buffers from image to image.
-#[derive(Default)]
 pub struct Jpeg {
-    handle: Option<Handle>,
+    turbo: Turbo,
     /// Memory of an earlier image, for the next one.
     pub spare: Vec<u8>,
     /// Bytes that decoding an image may take, its pixels and what libjpeg-turbo holds together; 0 is no limit.
     pub max_bytes: u64,
 }
 
-struct Handle(raw::tjhandle);
-
-// SAFETY: a TurboJPEG handle may move between threads; only concurrent use is forbidden, and every use is `&mut`.
-unsafe impl Send for Handle {}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from tj3Init and is destroyed once.
-        unsafe { raw::tj3Destroy(self.0) };
+impl Default for Jpeg {
+    fn default() -> Self {
+        Self { turbo: Turbo::new(raw::TJINIT_TJINIT_DECOMPRESS), spare: Vec::new(), max_bytes: 0 }
     }
 }
 
 impl Jpeg {
-    fn handle(&mut self) -> Result<raw::tjhandle> {
-        if self.handle.is_none() {
-            // SAFETY: a plain constructor; null is checked.
-            let handle = unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as libc::c_int) };
-            if handle.is_null() {
-                return Err(Error::Internal("libjpeg-turbo gave no decompressor".into()));
-            }
-            // SAFETY: the handle is valid; an unknown parameter would only return an error.
-            unsafe { raw::tj3Set(handle, raw::TJPARAM_TJPARAM_SCANLIMIT as libc::c_int, MAX_SCANS) };
-            self.handle = Some(Handle(handle));
-        }
-        match &self.handle {
-            Some(handle) => Ok(handle.0),
-            None => Err(Error::Internal("libjpeg-turbo gave no decompressor".into())),
-        }
-    }
-
     /// The size of the image as it is stored, and how it is turned upright.
     pub fn header(&mut self, path: &Path, bytes: &[u8]) -> Result<Header> {
         let stored = self.stored(path, bytes)?;
@@ -69,10 +42,10 @@ impl Jpeg {
     }
 
     fn stored(&mut self, path: &Path, bytes: &[u8]) -> Result<Stored> {
-        let handle = self.handle()?;
+        let handle = self.turbo.get()?;
         // SAFETY: the pointer and length describe `bytes`, which outlives the call.
         let code = unsafe { raw::tj3DecompressHeader(handle, bytes.as_ptr(), bytes.len() as raw::size_t) };
-        check(path, handle, code)?;
+        self.turbo.check(path, code)?;
         let get = |param: raw::TJPARAM| {
             // SAFETY: the handle is valid and holds a header.
             unsafe { raw::tj3Get(handle, param as libc::c_int) }
@@ -114,7 +87,7 @@ impl Jpeg {
         let pixels = width as usize * height as usize;
         let channels = usize::from(stored.channels);
         self.set_up(path, size, rect, shrink, (pixels * channels) as u64)?;
-        let handle = self.handle()?;
+        let handle = self.turbo.get()?;
         let mut samples = std::mem::take(&mut self.spare);
         // What the memory held before is overwritten: a decode that ends early is an error.
         samples.resize(pixels * channels, 0);
@@ -130,7 +103,7 @@ impl Jpeg {
                 format as libc::c_int,
             )
         };
-        check(path, handle, code)?;
+        self.turbo.check(path, code)?;
         if channels == 4 {
             rgb_from_cmyk(&mut samples);
         }
@@ -139,12 +112,12 @@ impl Jpeg {
 
     /// Tells libjpeg-turbo what to decode, and how much memory is left for that beside `raster_bytes`.
     fn set_up(&mut self, path: &Path, size: (u32, u32), rect: Rect, shrink: u32, raster_bytes: u64) -> Result<()> {
-        let handle = self.handle()?;
+        let handle = self.turbo.get()?;
         let side = |pixels: u32| pixels as libc::c_int;
         let scale = raw::tjscalingfactor { num: 1, denom: side(shrink) };
         // SAFETY: the handle is valid; a factor that it does not know is an error.
         let code = unsafe { raw::tj3SetScalingFactor(handle, scale) };
-        check(path, handle, code)?;
+        self.turbo.check(path, code)?;
         let region = if (rect.width, rect.height) == size {
             // Asking for everything also takes back what was asked of an earlier image.
             raw::tjregion { x: 0, y: 0, w: 0, h: 0 }
@@ -154,7 +127,7 @@ impl Jpeg {
         };
         // SAFETY: the handle is valid and holds a header; a region that it does not take is an error.
         let code = unsafe { raw::tj3SetCroppingRegion(handle, region) };
-        check(path, handle, code)?;
+        self.turbo.check(path, code)?;
         // A JPEG of several scans has all its coefficients held, 2 bytes each. 0 would be no limit.
         let room = match self.max_bytes {
             0 => 0,
@@ -162,7 +135,7 @@ impl Jpeg {
         };
         // SAFETY: the handle is valid; a value out of range would be an error.
         let code = unsafe { raw::tj3Set(handle, raw::TJPARAM_TJPARAM_MAXMEMORY as libc::c_int, room) };
-        check(path, handle, code)
+        self.turbo.check(path, code)
     }
 }
 
@@ -206,23 +179,4 @@ fn rgb_from_cmyk(samples: &mut Vec<u8>) {
         samples[3 * pixel..][..3].copy_from_slice(&[light(c, k), light(m, k), light(y, k)]);
     }
     samples.truncate(3 * pixels);
-}
-
-pub fn check(path: &Path, handle: raw::tjhandle, code: libc::c_int) -> Result<()> {
-    if code == 0 {
-        return Ok(());
-    }
-    // SAFETY: the handle is valid; the string is the handle's, NUL-terminated, and copied before the next call.
-    let message = unsafe { CStr::from_ptr(raw::tj3GetErrorStr(handle)) }.to_string_lossy().into_owned();
-    // SAFETY: the handle is valid.
-    let warning = unsafe { raw::tj3GetErrorCode(handle) } == raw::TJERR_TJERR_WARNING as libc::c_int;
-    // Filler between markers is harmless and common; every other warning means that pixels are missing or wrong.
-    if warning && message.contains("extraneous bytes before marker") {
-        return Ok(());
-    }
-    if message.contains("Memory limit exceeded") {
-        return Err(Error::data(path, "a JPEG of several scans, whose coefficients take more memory than the limit"));
-    }
-    let cut = ["Premature end", "premature end"].iter().any(|s| message.contains(s));
-    Err(Error::data(path, if cut { format!("the JPEG is cut short ({message})") } else { message }))
 }

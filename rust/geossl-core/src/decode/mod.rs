@@ -5,6 +5,7 @@ pub(crate) mod jpeg;
 pub(crate) mod markers;
 mod png;
 mod tiff;
+pub(crate) mod turbo;
 
 use std::fs::File;
 use std::io::Read;

@@ -9,8 +9,8 @@ use std::path::Path;
 use turbojpeg::raw;
 
 use super::record::{Codec, Kind, Record, Units};
-use crate::decode::jpeg::{MAX_SCANS, check};
 use crate::decode::markers::{self, Markers};
+use crate::decode::turbo::Turbo;
 use crate::{Error, Result};
 
 /// Widest segment, pixels: wide enough that the marker costs little, narrow enough that a crop fits closely.
@@ -36,27 +36,14 @@ fn frame(jpeg: &[u8], markers: &Markers) -> Option<Frame> {
 /// Pixels of a segment: the widest that divides the row of blocks evenly, as all segments of a scan are equal.
 fn segment_width(frame: &Frame) -> u32 {
     let across = frame.size.0.div_ceil(frame.block.0).max(1);
-    let blocks = (1..=across).rev().find(|n| across % n == 0 && (n * frame.block.0 <= WIDEST || *n == 1));
+    let blocks = (1..=across).rev().find(|n| across.is_multiple_of(*n) && (n * frame.block.0 <= WIDEST || *n == 1));
     blocks.unwrap_or(1) * frame.block.0
 }
 
-/// TurboJPEG's codec for whole files.
-#[derive(Default)]
+/// Makes the segments of whole files.
 pub struct Transcoder {
-    transformer: Option<Handle>,
-    compressor: Option<Handle>,
-}
-
-struct Handle(raw::tjhandle);
-
-// SAFETY: a TurboJPEG handle may move between threads; only concurrent use is forbidden, and every use is `&mut`.
-unsafe impl Send for Handle {}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // SAFETY: the handle came from tj3Init and is destroyed once.
-        unsafe { raw::tj3Destroy(self.0) };
-    }
+    transformer: Turbo,
+    compressor: Turbo,
 }
 
 /// Bytes that libjpeg-turbo allocated.
@@ -82,21 +69,13 @@ impl Drop for Output {
     }
 }
 
-fn handle(slot: &mut Option<Handle>, kind: raw::TJINIT) -> Result<raw::tjhandle> {
-    if slot.is_none() {
-        // SAFETY: a plain constructor; null is checked.
-        let made = unsafe { raw::tj3Init(kind as libc::c_int) };
-        if made.is_null() {
-            return Err(Error::Internal("libjpeg-turbo gave no compressor".into()));
+impl Default for Transcoder {
+    fn default() -> Self {
+        Self {
+            transformer: Turbo::new(raw::TJINIT_TJINIT_TRANSFORM),
+            compressor: Turbo::new(raw::TJINIT_TJINIT_COMPRESS),
         }
-        *slot = Some(Handle(made));
     }
-    slot.as_ref().map(|h| h.0).ok_or_else(|| Error::Internal("libjpeg-turbo gave no compressor".into()))
-}
-
-fn set(handle: raw::tjhandle, param: raw::TJPARAM, value: u32) {
-    // SAFETY: the handle is valid; a value that it does not take leaves the old one, and the result is checked.
-    unsafe { raw::tj3Set(handle, param as libc::c_int, value as libc::c_int) };
 }
 
 impl Transcoder {
@@ -108,10 +87,10 @@ impl Transcoder {
             return Err(Error::data(path, "the JPEG is cut short (it has no end-of-image marker)"));
         }
         let Some(found) = frame(jpeg, &markers) else { return Ok(None) };
-        let handle = handle(&mut self.transformer, raw::TJINIT_TJINIT_TRANSFORM)?;
-        set(handle, raw::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS as u32);
-        set(handle, raw::TJPARAM_TJPARAM_OPTIMIZE, 1);
-        set(handle, raw::TJPARAM_TJPARAM_RESTARTBLOCKS, segment_width(&found) / found.block.0);
+        let turbo = &mut self.transformer;
+        turbo.set(path, raw::TJPARAM_TJPARAM_OPTIMIZE, 1)?;
+        turbo.set(path, raw::TJPARAM_TJPARAM_RESTARTBLOCKS, (segment_width(&found) / found.block.0) as i32)?;
+        let handle = turbo.get()?;
         // SAFETY: all zero is a transform that changes nothing: no crop, no filter, a baseline JPEG.
         let mut transform: raw::tjtransform = unsafe { std::mem::zeroed() };
         transform.options = raw::TJXOPT_COPYNONE as libc::c_int;
@@ -128,18 +107,19 @@ impl Transcoder {
                 &raw const transform,
             )
         };
-        check(path, handle, code)?;
+        turbo.check(path, code)?;
         record(out.bytes(), markers.orientation)
     }
 
     /// The record of 8-bit RGB samples, compressed with `quality` (1 to 100) and chroma at half the resolution.
     pub fn compress(&mut self, path: &Path, rgb: &[u8], size: (u32, u32), quality: u8) -> Result<Vec<u8>> {
-        let handle = handle(&mut self.compressor, raw::TJINIT_TJINIT_COMPRESS)?;
+        let turbo = &mut self.compressor;
         let wanted = Frame { size, block: (16, 16) };
-        set(handle, raw::TJPARAM_TJPARAM_QUALITY, u32::from(quality));
-        set(handle, raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_420 as u32);
-        set(handle, raw::TJPARAM_TJPARAM_OPTIMIZE, 1);
-        set(handle, raw::TJPARAM_TJPARAM_RESTARTBLOCKS, segment_width(&wanted) / wanted.block.0);
+        turbo.set(path, raw::TJPARAM_TJPARAM_QUALITY, i32::from(quality))?;
+        turbo.set(path, raw::TJPARAM_TJPARAM_SUBSAMP, raw::TJSAMP_TJSAMP_420)?;
+        turbo.set(path, raw::TJPARAM_TJPARAM_OPTIMIZE, 1)?;
+        turbo.set(path, raw::TJPARAM_TJPARAM_RESTARTBLOCKS, (segment_width(&wanted) / wanted.block.0) as i32)?;
+        let handle = turbo.get()?;
         if rgb.len() != size.0 as usize * size.1 as usize * 3 {
             return Err(Error::Internal("samples of another size".into()));
         }
@@ -157,7 +137,7 @@ impl Transcoder {
                 &raw mut out.len,
             )
         };
-        check(path, handle, code)?;
+        turbo.check(path, code)?;
         record(out.bytes(), 1)?.ok_or_else(|| Error::data(path, "too large for a JPEG"))
     }
 }

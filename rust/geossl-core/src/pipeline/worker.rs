@@ -89,7 +89,6 @@ impl Shared {
             let Err(error) = self.source.fill(&rows, epoch, position, scratch, &mut outs) else {
                 return Ok(Some(rows));
             };
-            scratch.reset();
             self.record(&error)?;
             match self.settings.on_error {
                 OnError::Skip => break,
