@@ -31,7 +31,7 @@ class LoaderConfig(Section):
     root: Path | None = None
     """Folder that the index's paths start from, if the images have moved since it was made."""
     pack: Path | None = None
-    """Pack made by `geossl data pack`, which is read in place of the images."""
+    """Pack made by `geossl data pack`, which is read in place of the images; they need not be there any more."""
     clusters: Path | None = None
     """Clusters file of `geossl data cluster`; by default the one beside the index."""
     split: str | None = None

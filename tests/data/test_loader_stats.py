@@ -27,8 +27,8 @@ def test_statistics_count_what_was_done(jpegs: Jpegs) -> None:
     assert 0 < stats.wait_secs <= stats.run_secs
     assert stats.bytes_per_sec == stats.bytes_read / stats.run_secs
     assert (stats.slots, stats.ready_now, stats.failures) == (4, 0, {})
-    # 4 slots of 2 x 4 views of 16 x 16 x 3, and for each of 2 threads an image and its file of up to 1 GiB.
-    assert source.memory_bound == 4 * 2 * 4 * 16 * 16 * 3 + 2 * 2 * 2**30
+    # 4 slots of 2 x 4 views of 16 x 16 x 3; for each of 2 threads an image, its file, small things.
+    assert source.memory_bound == 4 * 2 * 4 * 16 * 16 * 3 + 2 * (2 * 2**30 + 64 * 2**20)
 
 
 def test_a_slow_consumer_finds_batches_ready_and_lets_the_threads_wait(jpegs: Jpegs) -> None:

@@ -158,7 +158,7 @@ def pack(
     threads: int = 0,
     max_image_mib: int = 1024,
 ) -> None:
-    """Put the images of an index into few large files, which training reads several times as fast.
+    """Put the images of an index into few large files, which training reads faster than the images.
 
     By default nothing is lost: the loader gives the same batches as from the files, bit for bit. With --short-side the
     pack is smaller and faster still, and keeps each box with its context at that size. Work that was ended goes on with
@@ -191,7 +191,7 @@ def pack(
     threads
         Threads; 0 is one for every core. The pack is the same for any number.
     max_image_mib
-        Largest decoded image that is accepted, MiB.
+        Most memory that decoding an image may take, MiB, and the largest file; an image that claims more is left out.
     """
     from geossl.data.index import Index
     from geossl.data.pack import make_pack, verify_pack
@@ -242,7 +242,8 @@ def pack(
         if differ:
             path, reason = differ[0]
             raise GeosslError(f"{out}: {len(differ):,} packed images are not the files', the first: {path}: {reason}")
-        print("verified: " + ("every pixel is the file's" if psnr is None else f"readable, {psnr:.1f} dB PSNR"))
+        whose = "the file's" if short_side is None else "the resized file's"
+        print(f"verified: every pixel is {whose}" if psnr is None else f"verified: readable, {psnr:.1f} dB PSNR")
     print(f"-> {out}")
     if which[1] > 1:
         print(f"next, when all {which[1]} parts are done: geossl data merge {out}")

@@ -20,6 +20,7 @@ def probe(
     device: str = "auto",
     threads: int = 0,
     root: Path | None = None,
+    pack: Path | None = None,
 ) -> None:
     """Evaluate a trained encoder, frozen: linear classification and nearest neighbours.
 
@@ -53,6 +54,8 @@ def probe(
         Decoding threads; 0 is one for every core but one.
     root
         Folder that the index's paths start from, if the images have moved.
+    pack
+        Pack of the images (`geossl data pack`), which is read in their place.
     """
     import sys
 
@@ -72,6 +75,7 @@ def probe(
         device=device,
         threads=threads,
         root=root,
+        pack=pack,
     )
     if sys.stdout.isatty():
         Console().print(report.table())

@@ -100,8 +100,9 @@ class Loader:
         world: Processes that share the batch; must divide it.
 
     Raises:
-        UsageError: For images of several kinds, temporal views without places, a batch larger than the data, and a
-            mean or deviation that does not fit the bands.
+        UsageError: For images of several kinds, temporal views without places, a batch larger than the data or not
+            divisible by `world`, a mean or deviation that does not fit the bands, a pack that lacks an image or does
+            not fit `crop`.
     """
 
     def __init__(
@@ -204,7 +205,8 @@ class Loader:
         slot_bytes = slots[0].numel() * slots[0].element_size()
         self.memory_bound = loader.slots * slot_bytes + self._core.threads * self._core.thread_bytes
         """Bytes that the loader may use at most: its slots, and for each thread `loader.max_image_mib` for a file, as
-        much for decoding it, and 64 MiB for small things."""
+        much for decoding it, 64 MiB for small things and, with `normalize`, two views. Pages of a pack that the system
+        keeps in memory are not counted: it takes them back when it needs them."""
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -214,7 +216,8 @@ class Loader:
         """The rest of the current epoch. Leaving early stops the threads; the next iteration goes on from there.
 
         Raises:
-            UsageError: For an image that cannot be read, named, as `loader.on_error` says.
+            UsageError: For an image that cannot be read, named, as `loader.on_error` says; for too many of them; and
+                when the consumer holds every slot.
             KeyboardInterrupt: On Ctrl-C, also while waiting.
         """
         if self._consumed >= len(self):

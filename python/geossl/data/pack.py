@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,7 +178,7 @@ def make_pack(
         context: Put fMoW's context around the boxes of a sized pack.
         part: (i, n): the i-th of n parts, counted from 1.
         threads: Threads; 0 is one for every core. The content is the same for any number.
-        max_image_mib: Largest decoded image, MiB.
+        max_image_mib: Most memory that decoding an image may take, MiB, and the largest file.
         shard_bytes: A shard is closed when it is larger.
         progress: Called with the images done and their number, some times a second.
 
@@ -200,6 +201,9 @@ def make_pack(
         "shard_bytes": shard_bytes,
     }
     try:
+        if sum(_core.pack_footer(shard)["count"] for shard in _shards(folder)) < end - first:
+            # Where the images lie is about to change.
+            (Path(out) / PLACES).unlink(missing_ok=True)
         done = _core.pack_write(
             *_sources(index, items),
             options=options,
@@ -353,10 +357,14 @@ def _start(out: Path, items: pa.Table, settings: dict[str, Any]) -> None:
         if _digest(there) != _digest(items):
             raise UsageError(f"{out}: holds a pack of another index: give another folder")
         return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # Hidden files may be other parts' lists that are being written, or what a killed one left.
+    if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
         raise UsageError(f"{out}: exists and is no pack: give another folder")
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / ITEMS, items, settings)
+    # Parts that start together each write the same list, under names of their own; the last one stays.
+    with tempfile.TemporaryDirectory(dir=out, prefix=".items-") as folder:
+        _write(Path(folder) / ITEMS, items, settings)
+        (Path(folder) / ITEMS).replace(out / ITEMS)
 
 
 def _words(settings: dict[str, Any]) -> str:

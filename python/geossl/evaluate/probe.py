@@ -128,6 +128,7 @@ def probe(
     device: str = "auto",
     threads: int = 0,
     root: Path | None = None,
+    pack: Path | None = None,
 ) -> ProbeReport:
     """Evaluate the frozen encoder of a run by linear and kNN classification, and write `probe.json` there.
 
@@ -148,6 +149,7 @@ def probe(
         device: auto, cpu, cuda or cuda:N.
         threads: decoding threads; 0 is one a core, but for one core.
         root: folder that the index's paths start from, if the images have moved.
+        pack: pack that is read in place of the images.
 
     Raises:
         UsageError: the run, the index or its images are missing, have no categories, too few classes, an
@@ -163,7 +165,7 @@ def probe(
         raise UsageError(f"--batch {batch}: must be at least 1")
     target = resolve_device(device)
     trained = load_backbone(run)
-    index = Index.read(data, root=root)
+    index = Index.read(data, root=root, images=pack is None)
     split = split_rows(index, train=split_train, test=split_test, seed=seed)
     if lr is None and len(np.unique(index.places[split.train])) < 2:
         raise UsageError(f"{data}: the training images show a single place: no --lr can be chosen; give one")
@@ -186,7 +188,7 @@ def probe(
             context=encoder.settings.get("crop", {}).get("context", True),
             device=target,
             batch=batch,
-            loader=LoaderConfig(root=root, threads=threads, on_error="skip"),
+            loader=LoaderConfig(root=root, pack=pack, threads=threads, on_error="skip"),
             seed=seed,
         )
         train = read(rows=split.train, title=f"{name}: training images")

@@ -33,12 +33,13 @@ FREE = {
     "device",
     "save_steps",
     "loader.root",
+    "loader.pack",
     "loader.clusters",
     "loader.threads",
     "loader.slots",
 }
 """Settings that a resumed run may change: they say where things are, not what is computed. That the images
-and the clusters are the same is checked by their content."""
+and the clusters are the same is checked by their content, that a pack gives the same batches by the loader's state."""
 
 
 @dataclass(kw_only=True)

@@ -13,6 +13,8 @@ pub struct Markers {
     pub frame: usize,
     /// Whether the frame is a progressive one.
     pub progressive: bool,
+    /// Whether it is coded without cosines, sample by sample.
+    pub lossless: bool,
     /// Where the first scan's header begins; the file's start where there is none.
     pub data: usize,
     /// Where it ends, and the scan begins, likewise.
@@ -23,7 +25,8 @@ impl Markers {
     /// Walks the segments up to the first scan. Bytes that are no JPEG give less, never an error: libjpeg-turbo is the
     /// one to judge them.
     pub fn read(bytes: &[u8]) -> Self {
-        let mut found = Self { orientation: 1, block: None, frame: 0, progressive: false, data: 0, scan: 0 };
+        let mut found =
+            Self { orientation: 1, block: None, frame: 0, progressive: false, lossless: false, data: 0, scan: 0 };
         let mut oriented = false;
         let mut at = 2;
         while let Some((marker, content, next)) = segment(bytes, at) {
@@ -38,6 +41,7 @@ impl Markers {
                     found.block = block(content);
                     found.frame = next - content.len();
                     found.progressive = matches!(marker, 0xC2 | 0xC6 | 0xCA | 0xCE);
+                    found.lossless = matches!(marker, 0xC3 | 0xC7 | 0xCB | 0xCF);
                 }
                 0xDA => {
                     (found.data, found.scan) = (at, next);
@@ -120,9 +124,17 @@ mod tests {
     #[test]
     fn blocks_and_data() {
         let bytes = image(&[]);
-        let whole = Markers { orientation: 1, block: Some((16, 8)), frame: 12, progressive: true, data: 27, scan: 34 };
+        let whole = Markers {
+            orientation: 1,
+            block: Some((16, 8)),
+            frame: 12,
+            progressive: true,
+            lossless: false,
+            data: 27,
+            scan: 34,
+        };
         assert_eq!(Markers::read(&bytes), whole);
-        let none = Markers { block: None, frame: 0, progressive: false, data: 0, scan: 0, ..whole };
+        let none = Markers { block: None, frame: 0, progressive: false, lossless: false, data: 0, scan: 0, ..whole };
         assert_eq!(Markers::read(&bytes[..26]), none);
     }
 

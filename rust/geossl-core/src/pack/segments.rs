@@ -29,7 +29,7 @@ fn frame(jpeg: &[u8], markers: &Markers) -> Option<Frame> {
         let bytes = jpeg.get(markers.frame + at..markers.frame + at + 2)?;
         Some(u32::from(u16::from_be_bytes([bytes[0], bytes[1]])))
     };
-    let block = markers.block.filter(|_| markers.frame > 0 && markers.scan > 0)?;
+    let block = markers.block.filter(|_| markers.frame > 0 && markers.scan > 0 && !markers.lossless)?;
     Some(Frame { size: (side(3)?, side(1)?), block })
 }
 

@@ -1,6 +1,7 @@
 //! Making a pack: images in, shards out, in order, by many threads; what is whole stays when the work is ended.
 
 use std::fs::File;
+use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
 use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -164,10 +165,13 @@ pub fn verify(
             let record = shards.record(&item.path, shard, offset)?;
             let loss = loss(&item.path, &record, &kept, &mut scratch.decoders);
             let (squared, samples) = loss.map_err(|e| shards.located(e, shard, offset))?;
-            if squared > 0.0 && !lossy(job.form, &kept) {
+            if lossy(job.form, &kept) {
+                return Ok(Some((read, squared, samples)));
+            }
+            if squared > 0.0 {
                 return Err(Error::data(&item.path, "its pixels in the pack differ from the file's"));
             }
-            Ok(Some((read, squared, samples)))
+            Ok(Some((read, 0.0, 0)))
         },
         |result: Option<(u64, Result<Option<_>>)>| {
             if let Some((number, outcome)) = result {
@@ -224,6 +228,7 @@ impl Writer<'_> {
             None => Shard::create(&self.job.folder, &shard_name(self.number), number)?,
         };
         let shard = self.open.insert(shard);
+        let mut left_out = None;
         match made {
             Ok(made) => {
                 shard.append(number, &made.record)?;
@@ -232,11 +237,17 @@ impl Writer<'_> {
                 self.progress.squared += made.loss.0;
                 self.progress.samples += made.loss.1;
             }
-            Err(error @ (Error::Argument(_) | Error::Internal(_))) => return Err(error),
-            Err(Error::Io { reason, .. } | Error::Data { reason, .. }) => {
-                shard.footer.failures.push((number, reason));
-                self.progress.failed += 1;
-            }
+            // Broken, or not there, or not to be read.
+            Err(
+                Error::Data { reason, .. }
+                | Error::Io { kind: NotFound | PermissionDenied | NotADirectory, reason, .. },
+            ) => left_out = Some(reason),
+            // A file system in trouble is not the image's fault: the work ends, and goes on another time.
+            Err(error) => return Err(error),
+        }
+        if let Some(reason) = left_out {
+            shard.footer.failures.push((number, reason));
+            self.progress.failed += 1;
         }
         shard.footer.count += 1;
         self.progress.done += 1;
