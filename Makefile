@@ -46,7 +46,7 @@ bench: $(VENV)/.wheel ## The loader beside the peers that are installed, on two 
 	$(BIN)/python benches/loader.py --quick --work target/bench
 
 .PHONY: bench-peers
-bench-peers: $(VENV)/.wheel ## The loader beside all peers, installed for it; writes docs/benchmarks.md (network; an hour or two)
+bench-peers: $(VENV)/.wheel ## The loader beside all peers, installed for it; writes docs/benchmarks.md (network; about half an hour)
 	benches/peers/install_libraries.sh
 	$(BIN)/python benches/loader.py --peers all --work target/bench --json target/bench/results.json \
 		--report docs/benchmarks.md --plot docs/benchmarks.svg

@@ -70,7 +70,7 @@ def options() -> argparse.Namespace:
         help=f"all, or of {', '.join(everybody)}; by default {', '.join(usual)}",
     )
     parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2], help="1,2")
-    parser.add_argument("--repetitions", type=int, help="by default 7, 3 if quick")
+    parser.add_argument("--repetitions", type=int, help="by default 5, 3 if quick")
     parser.add_argument("--images", type=int, default=0, help="images of a set, if not as many as usual")
     parser.add_argument("--pairs", type=int, default=0, help="pairs of a pass, if not as many as usual")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="real imagery: naip/, bmng/")
@@ -87,7 +87,7 @@ def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[s
     """Everything that is asked for, as it is written to the JSON file."""
     quick = chosen.quick
     names = chosen.sets or (QUICK_SETS if quick else list(SHAPES))
-    repetitions = chosen.repetitions or (3 if quick else 7)
+    repetitions = chosen.repetitions or (3 if quick else 5)
     images, pairs = chosen.images or (60 if quick else 0), chosen.pairs or (64 if quick else 0)
     modes = [mode for mode in chosen.modes if mode != STEP]
     results: dict[str, Any] = {
@@ -115,7 +115,7 @@ def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[s
         name = STEP_SET if STEP_SET in names else names[-1]
         with console.status(f"training on {name}"):
             made = make_set(name, work=work, data=chosen.data, images=images)
-            results["step"] = step.measure(made, steps=4 if quick else 20, repetitions=2 if quick else 5)
+            results["step"] = step.measure(made, steps=4 if quick else 8, repetitions=2 if quick else 3)
     results["machine"]["load_after"] = os.getloadavg()[0]
     results["runs"] = [asdict(run) for run in bench.runs]
     results["absences"] = [asdict(absence) for absence in bench.absences]

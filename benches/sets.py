@@ -39,11 +39,11 @@ class Shape:
 
 
 SHAPES = {
-    "224": Shape((224, 224), 300, 1024),
-    "400": Shape((400, 400), 300, 512),
-    "900x700": Shape((900, 700), 210, 256),
-    "2000x1500": Shape((2000, 1500), 102, 128),
-    "mixed": Shape(None, 210, 192),
+    "224": Shape((224, 224), 300, 256),
+    "400": Shape((400, 400), 300, 192),
+    "900x700": Shape((900, 700), 210, 128),
+    "2000x1500": Shape((2000, 1500), 102, 64),
+    "mixed": Shape(None, 210, 96),
 }
 MEDIAN_AREA, SPREAD, SIDES = 900 * 700, 1.1, (64, 3000)
 """The mixture: areas are log-normal with this median and standard deviation of the logarithm, which is that of the
