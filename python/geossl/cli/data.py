@@ -131,7 +131,8 @@ def cluster(
     from geossl.data.index import Index
 
     path = out or default_path(index)
-    found = cluster_places(Index.read(index), k=k, seed=seed, n_init=n_init, max_iter=max_iter, threads=threads)
+    read = Index.read(index, images=False)
+    found = cluster_places(read, k=k, seed=seed, n_init=n_init, max_iter=max_iter, threads=threads)
     found.write(path)
     sizes = np.bincount(found.places["cluster"].to_numpy(), minlength=k)
     print(
