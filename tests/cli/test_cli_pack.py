@@ -35,7 +35,7 @@ def test_a_sized_pack_says_what_it_loses(planet: Path, tmp_path: Path, capsys: p
         assert run("data", "pack", planet, "-o", out, "--short-side", "24", *words, "--verify") == 0
         assert said in capsys.readouterr().out
     wrong = ["train", "--data", planet, "--out", tmp_path / "run", *TINY, "--loader.pack", out]
-    assert "crop.context: " in complaint(capsys, *wrong, "--no-crop.context")
+    assert "crop.context: " in complaint(capsys, *wrong, "--crop.no-context")
 
 
 def test_parts_and_their_merge(planet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
