@@ -110,7 +110,8 @@ def main() -> int:
     torch.set_num_threads(1)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        readings = soak(*make_set(Path(folder)), options.batches)
+        index, pack = make_set(Path(folder))
+        readings = soak(index, pack, options.batches)
     seconds = time.monotonic() - started
     fifth = len(readings) // 5
     early, late = readings[fifth // 2 : fifth], readings[-fifth // 2 :]
@@ -123,8 +124,8 @@ def main() -> int:
         "# Soak",
         "",
         f"Made by `make soak`: {options.batches:,} batches of 8 pairs of 32 x 32 crops in {seconds:.0f} s, from files,",
-        "from a lossless pack and to normalised floats by turns, three of 160 files unreadable, each loader left in",
-        "the middle of an epoch and replaced.",
+        f"from a lossless pack and to normalised floats by turns, three of {len(index)} files unreadable, each loader",
+        "left in the middle of an epoch and replaced.",
         "",
         "| batches | memory (VmRSS), MiB | threads | open files |",
         "|---|---|---|---|",
