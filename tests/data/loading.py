@@ -54,6 +54,8 @@ from loading import *
 from made_images import index_of
 from geossl.errors import UsageError
 root = Path({root!r})
+# Started by a job in the background, a process ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 paths = sorted(p.name for p in root.glob("*.jpg"))
 source_index = index_of(root, paths, ["p"] * len(paths))
 source = loader(source_index, loader=LoaderConfig(threads=2, slots=3))

@@ -278,10 +278,12 @@ def test_damaged_and_missing_shards(jpegs: Callable[..., Index], tmp_path: Path)
 
 
 KILLED = """
-import sys
+import signal, sys
 from pathlib import Path
 from geossl.data.index import Index
 from geossl.data.pack import make_pack
+# Started by a job in the background, a process ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 make_pack(Index.read(Path(sys.argv[1])), Path(sys.argv[2]), threads=2, shard_bytes=30_000)
 """
 
