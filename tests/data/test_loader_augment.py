@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import loading
 import numpy as np
 import pytest
 import tifffile
@@ -20,18 +21,9 @@ STRONG = ColorConfig(jitter_p=0.9, hue=0.5, gray_p=0.3, blur_p=0.6, blur_sigma=(
 
 
 def loader(index: Index, **over: Any) -> Loader:
-    options: dict[str, Any] = {
-        "rows": np.arange(len(index)),
-        "batch": 4,
-        "views": 2,
-        "temporal": False,
-        "crop": CropConfig(size=33),
-        "color": STRONG,
-        "seed": 3,
-        "train": True,
-        "loader": LoaderConfig(threads=2),
-    }
-    return Loader(index, **(options | over))
+    return loading.loader(
+        index, **({"temporal": False, "crop": CropConfig(size=33), "color": STRONG, "seed": 3} | over)
+    )
 
 
 def scale(bands: int) -> tuple[list[float], list[float]]:

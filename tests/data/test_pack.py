@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import loading
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -18,14 +18,15 @@ import torch
 from made_images import index_of, smooth
 from PIL import Image
 
-from geossl.config import ColorConfig, CropConfig, LoaderConfig
+from geossl.config import CropConfig, LoaderConfig
 from geossl.data.index import Index
-from geossl.data.loader import Loader
 from geossl.data.pack import Pack, make_pack, merge_pack, verify_pack
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from geossl.data.loader import Loader
 
 
 @pytest.fixture
@@ -58,22 +59,13 @@ def mixed(tmp_path: Path) -> Index:
 
 def loader(index: Index, pack: Path | None = None, **over: Any) -> Loader:
     """Temporal pairs of small crops."""
-    own = {"threads": 2, **over.pop("loader", {})}
-    options: dict[str, Any] = {
-        "rows": np.arange(len(index)), "batch": 12, "views": 2, "temporal": True, "crop": CropConfig(size=32),
-        "color": ColorConfig(), "seed": 3, "train": True, "loader": LoaderConfig(pack=pack, **own),
-    }  # fmt: skip
-    return Loader(index, **(options | over))
+    own = LoaderConfig(**{"pack": pack, "threads": 2, **over.pop("loader", {})})
+    return loading.loader(index, **({"batch": 12, "crop": CropConfig(size=32), "seed": 3, "loader": own} | over))
 
 
 def hashes(source: Loader) -> list[str]:
-    """One of each batch: pixels, rows and colours."""
-    out = []
-    for batch in source:
-        digest = hashlib.blake2b(batch.images.contiguous().view(torch.uint8).numpy().tobytes())
-        digest.update(batch.rows.numpy().tobytes() + batch.color.numpy().tobytes())
-        out.append(digest.hexdigest())
-    return out
+    """One of each batch that is left of the epoch: pixels, rows and colours."""
+    return [loading.digest(batch) for batch in source]
 
 
 def test_the_contract_holds_for_files_and_a_lossless_pack(mixed: Index, tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ impl Jpeg {
     /// or 8, where libjpeg-turbo leaves frequencies out. `size` is the header's, which has been held against the
     /// limits. Everything is in stored pixels: EXIF's orientation is the caller's.
     pub fn decode(&mut self, path: &Path, bytes: &[u8], size: (u32, u32), rect: Rect, shrink: u32) -> Result<Raster> {
-        // The header is read again here, as another image may have been looked at in between; beside a decode it costs nothing.
+        // The header is read again here, as another image may have been looked at in between; beside a decode it costs
+        // nothing.
         let stored = self.stored(path, bytes)?;
         if stored.size != size {
             return Err(Error::data(path, "changed while it was read"));
@@ -133,9 +134,7 @@ impl Jpeg {
             0 => 0,
             max => i32::try_from(max.saturating_sub(raster_bytes) >> 20).unwrap_or(i32::MAX).max(1),
         };
-        // SAFETY: the handle is valid; a value out of range would be an error.
-        let code = unsafe { raw::tj3Set(handle, raw::TJPARAM_TJPARAM_MAXMEMORY as libc::c_int, room) };
-        self.turbo.check(path, code)
+        self.turbo.set(path, raw::TJPARAM_TJPARAM_MAXMEMORY, room)
     }
 }
 
