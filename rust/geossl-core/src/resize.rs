@@ -48,6 +48,7 @@ impl Resampler {
         let (data, bytes) = match &raster.samples {
             Samples::U8(values) => (values.as_slice(), 1),
             Samples::U16(values) => (as_bytes(values), 2),
+            Samples::F32(_) => return Err(Error::Internal("floats are not resampled".into())),
         };
         let kind = Kind { bands: usize::from(raster.bands), bytes };
         let (width, height) = raster.rect.shrunk(raster.shrink);
@@ -112,6 +113,7 @@ impl Resampler {
                 to(as_bytes(values), 2, &mut out)?;
                 Samples::U16(out.chunks_exact(2).map(|b| u16::from_ne_bytes([b[0], b[1]])).collect())
             }
+            Samples::F32(_) => return Err(Error::Internal("floats are not resampled".into())),
         };
         Ok(Raster::new(rect, bands, samples))
     }

@@ -7,7 +7,7 @@ use crate::advice;
 use crate::augment::{Augmenter, Normalize, View};
 use crate::color::{self, COLOR_PARAMS, ColorSpec};
 use crate::crop::{self, CropSpec, Cut, Geometry, Rect};
-use crate::decode::{self, Decoders};
+use crate::decode::{self, Decoders, Want};
 use crate::order::Permutation;
 use crate::pack::Shards;
 use crate::pack::record::Record;
@@ -215,7 +215,9 @@ impl Source {
             // One decode for all views: as small as each of them allows.
             let shrink = views.iter().map(|(_, g)| g.shrink((region.width, region.height), self.crop.size)).min();
             let shrink = if self.crop.scaled { shrink.unwrap_or(1) } else { 1 };
-            let raster = image.decode(wanted, shrink, &mut scratch.decoders).map_err(|e| self.located(e, row))?;
+            let raster = image
+                .decode(Want { shrink, ..Want::all(wanted) }, &mut scratch.decoders)
+                .map_err(|e| self.located(e, row))?;
             scratch.tally.decode += lap(&mut clock);
             for (view, geometry) in views {
                 // The raster may hold less than the region: then the window is all that is looked at.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use geossl_core::Error;
 use geossl_core::crop::Rect;
-use geossl_core::decode::{self, Decoders, Raster, Samples};
+use geossl_core::decode::{self, Decoders, Raster, Samples, Want};
 use geossl_core::pack::Shards;
 use geossl_core::pack::record::{Codec, Record};
 use geossl_core::pack::segments::Transcoder;
@@ -62,7 +62,7 @@ proptest! {
         let (x, y) = (at(corners.0, width), at(corners.1, height));
         let rect = Rect { x, y, width: 1 + at(corners.2, width - x), height: 1 + at(corners.3, height - y) };
         let mut decoders = Decoders::default();
-        let packed = decode::packed(path, record, 1 << 30).unwrap().decode(rect, 1, &mut decoders).unwrap();
+        let packed = decode::packed(path, record, 1 << 30).unwrap().decode(Want::all(rect), &mut decoders).unwrap();
         let whole = turbojpeg::decompress(&file, PixelFormat::RGB).unwrap();
         let whole = Raster::new(Rect { x: 0, y: 0, width, height }, 3, Samples::U8(whole.pixels));
         prop_assert_eq!(part(&packed, rect), part(&whole, rect));
@@ -77,7 +77,7 @@ fn a_crop_looks_at_few_bytes() {
     assert!(bytes.len() < file.len() * 102 / 100, "{} of {}", bytes.len(), file.len());
     let image = decode::packed(path, Record::parse(path, &bytes).unwrap(), 1 << 30).unwrap();
     let mut decoders = Decoders::default();
-    image.decode(Rect { x: 400, y: 400, width: 200, height: 200 }, 1, &mut decoders).unwrap();
+    image.decode(Want::all(Rect { x: 400, y: 400, width: 200, height: 200 }), &mut decoders).unwrap();
     // Whole rows are looked at for their checksums.
     assert!(decoders.packed_bytes < bytes.len() as u64 / 4);
 }
@@ -92,7 +92,7 @@ fn any_flipped_bit_of_a_jpeg_is_noticed() {
         bad[at] ^= 1 << (at % 8);
         let read = Record::parse(path, &bad).and_then(|record| {
             let image = decode::packed(path, record, 1 << 30)?;
-            image.decode(image.rect(), 1, &mut Decoders::default())
+            image.decode(Want::all(image.rect()), &mut Decoders::default())
         });
         assert!(read.is_err(), "byte {at} of {}", bytes.len());
     }

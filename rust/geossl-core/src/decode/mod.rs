@@ -1,4 +1,6 @@
-//! From a file's bytes to pixels: JPEG, PNG and TIFF, eight or sixteen bits, any number of bands.
+//! From a file's bytes to pixels: JPEG, PNG and TIFF, any number of bands.
+//!
+//! Eight and sixteen unsigned bits stay what they are; every other type of sample becomes a float of 32 bits.
 
 pub(crate) mod exif;
 pub(crate) mod jpeg;
@@ -23,12 +25,49 @@ use crate::{Error, Result};
 pub const OVERHEAD_BYTES: u64 = 64 << 20;
 
 /// Samples of an image, pixel after pixel, bands within the pixel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Samples {
     /// Eight bits.
     U8(Vec<u8>),
     /// Sixteen bits.
     U16(Vec<u16>),
+    /// All other types, as floats; where there is no data, NaN.
+    F32(Vec<f32>),
+}
+
+impl Samples {
+    /// Bits of a sample.
+    pub fn bits(&self) -> u8 {
+        match self {
+            Self::U8(_) => 8,
+            Self::U16(_) => 16,
+            Self::F32(_) => 32,
+        }
+    }
+}
+
+/// What is wanted of an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Want<'a> {
+    /// The part, which lies within the image.
+    pub rect: Rect,
+    /// How many pixels of the image, across and down, a decoded pixel may stand for, where the format makes that
+    /// cheaper: a JPEG gives 2, 4 or 8, a TIFF with overviews what these are. 1: the image's own pixels.
+    pub shrink: u32,
+    /// Bands by their number from 0, in the wanted order; None in it is a band that the image lacks, which becomes
+    /// zeros. None: all bands as they come.
+    pub bands: Option<&'a [Option<u16>]>,
+    /// The value that samples without data get, where the image says which these are; valid samples of this value
+    /// get the one next to it. Floats without data are NaN, whatever this says. None: the image's nodata is not
+    /// looked at.
+    pub nodata: Option<u16>,
+}
+
+impl Want<'_> {
+    /// The pixels of `rect` as they are, all bands.
+    pub fn all(rect: Rect) -> Self {
+        Self { rect, shrink: 1, bands: None, nodata: None }
+    }
 }
 
 /// Decoded pixels: at least the part of the image that was asked for.
@@ -46,12 +85,15 @@ pub struct Raster {
     pub bands: u16,
     /// The pixels, row after row.
     pub samples: Samples,
+    /// The value of samples without data, if there may be any; of floats it is NaN.
+    pub nodata: Option<f32>,
 }
 
 impl Raster {
     /// The pixels of `rect`, one for one.
     pub fn new(rect: Rect, bands: u16, samples: Samples) -> Self {
-        Self { rect, shrink: 1, ahead: (0, 0), bands, samples }
+        let nodata = matches!(samples, Samples::F32(_)).then_some(f32::NAN);
+        Self { rect, shrink: 1, ahead: (0, 0), bands, samples, nodata }
     }
 }
 
@@ -75,7 +117,7 @@ pub struct Encoded<'a> {
     pub height: u32,
     /// Bands as decoded: JPEG and 8-bit PNG give three, alpha is dropped.
     pub bands: u16,
-    /// Bits of a sample as decoded, 8 or 16.
+    /// Bits of a sample as decoded: 8 or 16, unsigned, or 32, a float.
     pub bits: u8,
 }
 
@@ -199,9 +241,9 @@ impl<'a> Encoded<'a> {
         if let Format::Jpeg(bytes) = self.format { Some(bytes) } else { None }
     }
 
-    /// Decodes at least `rect`, which lies within the image. A JPEG is decoded at 1 / `shrink` of its size: 1, 2, 4
-    /// or 8; other formats come as they are.
-    pub fn decode(&self, rect: Rect, shrink: u32, decoders: &mut Decoders) -> Result<Raster> {
+    /// Decodes at least what is wanted.
+    pub fn decode(&self, want: Want<'_>, decoders: &mut Decoders) -> Result<Raster> {
+        let Want { rect, shrink, .. } = want;
         let (path, stored) = (self.path, self.turn.size((self.width, self.height)));
         let rect = self.turn.stored_from_upright(rect, stored);
         decoders.jpeg.max_bytes = self.max_bytes;

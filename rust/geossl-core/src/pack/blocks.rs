@@ -28,6 +28,7 @@ pub fn pack(raster: &Raster, codec: Codec) -> Result<Vec<u8>> {
     let (samples, bits) = match &raster.samples {
         Samples::U8(values) => (values.clone(), 8),
         Samples::U16(values) => (values.iter().flat_map(|v| v.to_le_bytes()).collect(), 16),
+        Samples::F32(_) => return Err(Error::Argument("floats cannot be packed".into())),
     };
     let unit = if codec == Codec::Raw { (size.0, RAW_ROWS) } else { (TILE, TILE) };
     let kind = Kind { codec, size, unit, bands, bits, orientation: 1 };
@@ -178,6 +179,7 @@ mod tests {
                         match &r.samples {
                             Samples::U8(v) => u16::from(v[i]),
                             Samples::U16(v) => v[i],
+                            Samples::F32(_) => unreachable!(),
                         }
                     };
                     for py in y..y + height {

@@ -13,7 +13,7 @@ use super::segments::Transcoder;
 use super::shards::{ALIGN, END, Footer, MAGIC, Shards, read_footer};
 use crate::crop::{self, Rect};
 use crate::decode::markers::Markers;
-use crate::decode::{self, Decoders, Raster, Samples};
+use crate::decode::{self, Decoders, Raster, Samples, Want};
 use crate::parallel::{ordered, resolve_threads};
 use crate::resize::Resampler;
 use crate::{Error, Result};
@@ -332,14 +332,14 @@ fn make(job: &Job, number: u64, scratch: &mut Scratch) -> Result<Made> {
         {
             // A decoder smooths a progressive image that lacks its last scans, which its coefficients do not tell.
             let same = !Markers::read(jpeg).progressive || {
-                let whole = image.decode(image.rect(), 1, &mut scratch.decoders)?;
+                let whole = image.decode(Want::all(image.rect()), &mut scratch.decoders)?;
                 loss(&item.path, &Record::parse(&item.path, &record)?, &whole, &mut scratch.decoders)?.0 == 0.0
             };
             if same {
                 return Ok(Made { record, read, loss: (0.0, 0) });
             }
         }
-        let whole = image.decode(image.rect(), 1, &mut scratch.decoders)?;
+        let whole = image.decode(Want::all(image.rect()), &mut scratch.decoders)?;
         return Ok(Made { record: blocks::pack(&whole, Codec::Zstd)?, read, loss: (0.0, 0) });
     }
     let (kept, read) = kept(job, item, scratch)?;
@@ -371,10 +371,10 @@ fn kept(job: &Job, item: &Item, scratch: &mut Scratch) -> Result<(Raster, u64)> 
     let read = scratch.file.len() as u64;
     let image = decode::open(&item.path, &scratch.file, &mut scratch.decoders, job.max_image_bytes)?;
     let Form::Sized { short_side, context, .. } = job.form else {
-        return Ok((image.decode(image.rect(), 1, &mut scratch.decoders)?, read));
+        return Ok((image.decode(Want::all(image.rect()), &mut scratch.decoders)?, read));
     };
     let region = image.region(item.bounds, context)?;
-    let raster = image.decode(region, 1, &mut scratch.decoders)?;
+    let raster = image.decode(Want::all(region), &mut scratch.decoders)?;
     let size = if region.width.min(region.height) > short_side {
         crop::resized(region.width, region.height, short_side)
     } else {
@@ -388,7 +388,7 @@ fn kept(job: &Job, item: &Item, scratch: &mut Scratch) -> Result<(Raster, u64)> 
 /// (sum of squared differences, samples) between a record and what it should show.
 fn loss(path: &Path, record: &Record<'_>, kept: &Raster, decoders: &mut Decoders) -> Result<(f64, u64)> {
     let image = decode::packed(path, *record, u64::MAX)?;
-    let packed = image.decode(image.rect(), 1, decoders)?;
+    let packed = image.decode(Want::all(image.rect()), decoders)?;
     let whole = |raster: &Raster| Rect { x: 0, y: 0, ..raster.rect };
     if whole(&packed) != whole(kept) || packed.bands != kept.bands {
         return Err(Error::data(path, "its size in the pack is another than the file's"));
@@ -407,6 +407,7 @@ fn loss(path: &Path, record: &Record<'_>, kept: &Raster, decoders: &mut Decoders
     let samples = match &kept.samples {
         Samples::U8(values) => values.len(),
         Samples::U16(values) => values.len(),
+        Samples::F32(values) => values.len(),
     };
     Ok((squared, samples as u64))
 }
