@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from geossl.config import CropConfig
     from geossl.data.index import Index
 
-VERSION = 1
+VERSION = 2
 """Of the folder's layout; the shards have a version of their own."""
 ITEMS, PLACES = "items.parquet", "pack.parquet"
 METADATA_KEY = b"geossl_pack"
@@ -385,7 +385,10 @@ def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     except (OSError, KeyError, ValueError, pa.ArrowException) as e:
         raise UsageError(f"{path}: not a pack's: {' '.join(str(e).split())}") from e
     if settings.get("version") != VERSION:
-        raise UsageError(f"{path}: a pack of version {settings.get('version')}, where this geossl reads {VERSION}")
+        raise UsageError(
+            f"{path}: a pack of version {settings.get('version')}, where this geossl reads {VERSION}: "
+            "pack the images again, into another folder"
+        )
     return table.replace_schema_metadata(None), settings
 
 

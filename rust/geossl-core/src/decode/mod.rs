@@ -5,6 +5,7 @@
 pub(crate) mod exif;
 pub(crate) mod jpeg;
 pub(crate) mod markers;
+pub(crate) mod nodata;
 mod png;
 mod tiff;
 pub(crate) mod turbo;
@@ -216,8 +217,10 @@ fn sample_bytes(width: u32, height: u32, bands: u16, bits: u8) -> u64 {
 impl Decoders {
     /// Takes back the memory of a raster that is no longer needed, for the next image.
     pub fn recycle(&mut self, raster: Raster) {
-        if let Samples::U8(memory) = raster.samples {
-            self.jpeg.spare = memory;
+        match raster.samples {
+            Samples::U8(memory) => self.jpeg.spare = memory,
+            Samples::U16(memory) => self.unpacker.spare = memory,
+            Samples::F32(_) => {}
         }
     }
 }
@@ -251,7 +254,7 @@ impl<'a> Encoded<'a> {
             Format::Jpeg(bytes) => decoders.jpeg.decode(path, bytes, stored, rect, shrink)?,
             Format::Png(bytes) => png::decode(path, bytes, self.bands)?,
             Format::Tiff(bytes) => tiff::decode(path, bytes, rect, self.bands, self.bits, self.max_bytes)?,
-            Format::Packed(record) => self.unpack(record, rect, shrink, decoders)?,
+            Format::Packed(record) => self.unpack(record, Want { rect, ..want }, decoders)?,
         };
         if self.turn.is_none() {
             return Ok(raster);
@@ -261,12 +264,13 @@ impl<'a> Encoded<'a> {
         Ok(raster)
     }
 
-    fn unpack(&self, record: &Record<'_>, rect: Rect, shrink: u32, decoders: &mut Decoders) -> Result<Raster> {
+    fn unpack(&self, record: &Record<'_>, want: Want<'_>, decoders: &mut Decoders) -> Result<Raster> {
         if record.kind.codec != Codec::Jpeg {
-            let (raster, bytes) = decoders.unpacker.decode(self.path, record, rect)?;
+            let (raster, bytes) = decoders.unpacker.decode(self.path, record, want)?;
             decoders.packed_bytes += bytes;
             return Ok(raster);
         }
+        let Want { rect, shrink, .. } = want;
         // A JPEG of the segments around the rectangle, which is decoded like a file.
         let units = record.kind.covering(rect, jpeg::MARGIN * shrink);
         let part = record.kind.rect(units);

@@ -1,211 +1,453 @@
-//! Samples in tiles, for what is not a JPEG: compressed without loss, or as they are.
+//! Samples in tiles, for what is not a JPEG: made smaller without loss, or as they are.
 
 use std::path::Path;
 
-use super::record::{Codec, Kind, Record, Units};
-use crate::crop::Rect;
-use crate::decode::{Raster, Samples};
+use super::record::{Codec, Kind, NoData, Record, Units};
+use super::tile::{self, Sample, Zstd};
+use crate::decode::nodata::{Integer, mark, mark_value};
+use crate::decode::{Decoders, Encoded, Raster, Samples, Want};
 use crate::{Error, Result};
 
-/// Side of a compressed tile, pixels.
+/// Side of a tile that is made smaller, pixels.
 const TILE: u32 = 128;
 /// Rows of a raw band; it is as wide as the image, so that a crop's rows are read in one run.
 const RAW_ROWS: u32 = 16;
-/// Level of Zstandard: higher ones gain little on differences and cost much.
-const LEVEL: i32 = 3;
 
-/// Zstandard's state and buffers of a thread.
-#[derive(Default)]
-pub struct Unpacker {
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
-    planes: Vec<u8>,
-    bytes: Vec<u8>,
+/// All samples of an image as they are, and which have no data.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    /// The samples.
+    pub raster: Raster,
+    nodata: NoData,
+    /// With `NoData::Mask`, whether each pixel has data.
+    mask: Vec<bool>,
 }
 
-/// The record of a whole raster, in compressed tiles or as it is.
-pub fn pack(raster: &Raster, codec: Codec) -> Result<Vec<u8>> {
-    let (size, bands) = ((raster.rect.width, raster.rect.height), raster.bands);
-    let (samples, bits) = match &raster.samples {
-        Samples::U8(values) => (values.clone(), 8),
-        Samples::U16(values) => (values.iter().flat_map(|v| v.to_le_bytes()).collect(), 16),
-        Samples::F32(_) => return Err(Error::Argument("floats cannot be packed".into())),
+impl Whole {
+    /// Decodes all of an image.
+    pub fn decode(image: &Encoded<'_>, decoders: &mut Decoders) -> Result<Self> {
+        let want = Want::all(image.rect());
+        let marked = image.decode(Want { nodata: Some(0), ..want }, decoders)?;
+        if marked.nodata.is_none() || matches!(marked.samples, Samples::F32(_)) {
+            return Ok(Self { raster: marked, nodata: NoData::Unsaid, mask: Vec::new() });
+        }
+        let raster = image.decode(want, decoders)?;
+        let bands = usize::from(raster.bands);
+        let (nodata, mask) = match (&raster.samples, &marked.samples) {
+            (Samples::U8(own), Samples::U8(marked)) => without_data(own, marked, bands),
+            (Samples::U16(own), Samples::U16(marked)) => without_data(own, marked, bands),
+            _ => None,
+        }
+        .ok_or_else(|| Error::Internal("samples without data that are neither a value nor a mask".into()))?;
+        Ok(Self { raster, nodata, mask })
+    }
+
+    /// Samples without data have the raster's value for it, if it has one.
+    pub fn marked(raster: Raster) -> Self {
+        let nodata = match raster.nodata {
+            Some(value) if !value.is_nan() => NoData::Value(value as u16),
+            _ => NoData::Unsaid,
+        };
+        Self { raster, nodata, mask: Vec::new() }
+    }
+}
+
+/// How to say which samples have no data, where those of `marked` are 0; a mask for `NoData::Mask`.
+fn without_data<T: Integer + Into<u16>>(own: &[T], marked: &[T], bands: usize) -> Option<(NoData, Vec<bool>)> {
+    let zero = T::of(0);
+    let Some(first) = marked.iter().position(|value| *value == zero) else {
+        return Some((NoData::Nowhere, Vec::new()));
     };
-    let unit = if codec == Codec::Raw { (size.0, RAW_ROWS) } else { (TILE, TILE) };
-    let kind = Kind { codec, size, unit, bands, bits, orientation: 1 };
+    if own.iter().zip(marked).all(|(sample, marked)| (*sample == own[first]) == (*marked == zero)) {
+        return Some((NoData::Value(own[first].into()), Vec::new()));
+    }
+    let pixels = || marked.chunks_exact(bands);
+    let alike = pixels().all(|pixel| pixel.iter().all(|value| (*value == zero) == (pixel[0] == zero)));
+    alike.then(|| (NoData::Mask, pixels().map(|pixel| pixel[0] != zero).collect()))
+}
+
+/// The record of a whole image, in tiles made smaller or as it is.
+pub fn pack(whole: &Whole, codec: Codec) -> Result<Vec<u8>> {
+    let (rect, bits) = (whole.raster.rect, whole.raster.samples.bits());
+    let unit = if codec == Codec::Raw { (rect.width, RAW_ROWS) } else { (TILE, TILE) };
+    let size = (rect.width, rect.height);
+    let kind = Kind { codec, size, unit, bands: whole.raster.bands, bits, nodata: whole.nodata, orientation: 1 };
+    let units = match &whole.raster.samples {
+        Samples::U8(values) => units(&kind, values, &whole.mask),
+        Samples::U16(values) => units(&kind, values, &whole.mask),
+        Samples::F32(values) => {
+            let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+            units(&kind, &bits, &whole.mask)
+        }
+    };
+    super::record::encode(&kind, &[], &units.map_err(|e| Error::Internal(format!("Zstandard: {e}")))?)
+}
+
+fn units<T: Sample + Integer>(kind: &Kind, samples: &[T], mask: &[bool]) -> std::io::Result<Vec<Vec<u8>>> {
     let (columns, rows) = kind.grid();
-    let pixel = usize::from(bands) * usize::from(bits / 8);
-    let mut zstd = zstd::bulk::Compressor::new(LEVEL).map_err(|e| Error::Internal(format!("Zstandard: {e}")))?;
+    let bands = usize::from(kind.bands);
     let mut units = Vec::with_capacity(columns as usize * rows as usize);
     for row in 0..rows {
         for column in 0..columns {
             let rect = kind.rect(Units { columns: (column, column + 1), rows: (row, row + 1) });
-            let mut tile = Vec::with_capacity(rect.width as usize * rect.height as usize * pixel);
+            let mut tile = Vec::with_capacity(rect.width as usize * rect.height as usize * kind.stored_bands());
             for y in rect.y..rect.y + rect.height {
-                let start = (y as usize * size.0 as usize + rect.x as usize) * pixel;
-                tile.extend(&samples[start..start + rect.width as usize * pixel]);
+                let first = y as usize * kind.size.0 as usize + rect.x as usize;
+                let pixels = first..first + rect.width as usize;
+                if kind.nodata == NoData::Mask {
+                    for i in pixels {
+                        tile.extend(&samples[i * bands..][..bands]);
+                        tile.push(T::of(u16::from(mask[i])));
+                    }
+                } else {
+                    tile.extend(&samples[pixels.start * bands..pixels.end * bands]);
+                }
             }
-            if codec == Codec::Zstd {
-                let planes = differences(&tile, rect.width as usize * pixel, usize::from(bands), bits);
-                tile = zstd.compress(&planes).map_err(|e| Error::Internal(format!("Zstandard: {e}")))?;
-            }
-            units.push(tile);
+            units.push(if kind.codec == Codec::Raw {
+                let mut bytes = Vec::with_capacity(tile.len() * T::BYTES);
+                tile.iter().for_each(|sample| sample.put(&mut bytes));
+                bytes
+            } else {
+                tile::pack(&tile, rect.width as usize * kind.stored_bands(), kind.stored_bands())?
+            });
         }
     }
-    super::record::encode(&kind, &[], &units)
+    Ok(units)
 }
 
-/// Each sample less the same band's to its left; of 16 bits the low bytes first, then the high ones.
-fn differences(tile: &[u8], line: usize, bands: usize, bits: u8) -> Vec<u8> {
-    if bits == 8 {
-        let of_line = |line: &[u8]| -> Vec<u8> {
-            (0..line.len()).map(|i| line[i].wrapping_sub(if i < bands { 0 } else { line[i - bands] })).collect()
-        };
-        return tile.chunks(line).flat_map(of_line).collect();
-    }
-    let of_line = |line: &[u8]| -> Vec<u16> {
-        let values: Vec<u16> = line.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-        (0..values.len()).map(|i| values[i].wrapping_sub(if i < bands { 0 } else { values[i - bands] })).collect()
-    };
-    let values: Vec<u16> = tile.chunks(line).flat_map(of_line).collect();
-    values.iter().map(|v| *v as u8).chain(values.iter().map(|v| (v >> 8) as u8)).collect()
+/// What a thread keeps to read records.
+#[derive(Default)]
+pub struct Unpacker {
+    zstd: Zstd,
+    of8: tile::Unpacker<u8>,
+    of16: tile::Unpacker<u16>,
+    of32: tile::Unpacker<u32>,
+    /// Memory of a raster that is no longer needed.
+    pub spare: Vec<u16>,
 }
 
 impl Unpacker {
-    /// The pixels under `rect`, exactly, and the bytes that were looked at.
-    pub fn decode(&mut self, path: &Path, record: &Record<'_>, rect: Rect) -> Result<(Raster, u64)> {
-        let kind = record.kind;
-        let count = rect.width as usize * rect.height as usize * usize::from(kind.bands);
-        let pixel = usize::from(kind.bands) * usize::from(kind.bits / 8);
-        let mut out = vec![0u8; count * usize::from(kind.bits / 8)];
-        let line = rect.width as usize * pixel;
-        let looked_at = record.each(path, kind.covering(rect, 0), |column, row, unit| {
-            let tile = kind.rect(Units { columns: (column, column + 1), rows: (row, row + 1) });
-            let need = tile.width as usize * tile.height as usize * pixel;
-            let bytes =
-                if kind.codec == Codec::Zstd { self.unpack(path, unit, &kind, tile.width, need)? } else { unit };
-            if bytes.len() != need {
+    /// What is wanted of an image, exactly but for `shrink`, and the bytes that were looked at.
+    pub fn decode(&mut self, path: &Path, record: &Record<'_>, want: Want<'_>) -> Result<(Raster, u64)> {
+        let kind = &record.kind;
+        let bands = want.bands.map_or(usize::from(kind.bands), <[_]>::len);
+        if let Some(band) = want.bands.into_iter().flatten().flatten().find(|band| **band >= kind.bands) {
+            return Err(Error::data(path, format!("band {band} is wanted, and it has {} (from 0)", kind.bands)));
+        }
+        let Self { zstd, of8, of16, of32, spare } = self;
+        let (samples, looked_at) = match kind.bits {
+            8 => {
+                let mut out = Vec::new();
+                let looked_at = decode(path, record, want, bands, of8, zstd, &mut out)?;
+                (Samples::U8(out), looked_at)
+            }
+            16 => {
+                let mut out = std::mem::take(spare);
+                let looked_at = decode(path, record, want, bands, of16, zstd, &mut out)?;
+                (Samples::U16(out), looked_at)
+            }
+            _ => {
+                let mut out = Vec::new();
+                let looked_at = decode(path, record, want, bands, of32, zstd, &mut out)?;
+                (Samples::F32(out.into_iter().map(f32::from_bits).collect()), looked_at)
+            }
+        };
+        let mut raster = Raster::new(want.rect, bands as u16, samples);
+        if kind.bits < 32 && kind.nodata != NoData::Unsaid {
+            raster.nodata = want.nodata.map(f32::from);
+        }
+        Ok((raster, looked_at))
+    }
+}
+
+/// Writes what is wanted to `out`.
+fn decode<T: Sample + Integer>(
+    path: &Path,
+    record: &Record<'_>,
+    want: Want<'_>,
+    bands: usize,
+    unpacker: &mut tile::Unpacker<T>,
+    zstd: &mut Zstd,
+    out: &mut Vec<T>,
+) -> Result<u64> {
+    let (kind, rect, stored) = (&record.kind, want.rect, record.kind.stored_bands());
+    let nodata = if kind.bits < 32 { kind.nodata } else { NoData::Unsaid };
+    let view = Choice {
+        bands: want.bands,
+        own: usize::from(kind.bands),
+        stored,
+        // Nothing is marked where nobody asks.
+        nodata: want.nodata.filter(|_| nodata != NoData::Unsaid).map(|value| (nodata, T::of(value))),
+    };
+    // All of it is written below.
+    out.resize(rect.width as usize * rect.height as usize * bands, T::default());
+    record.each(path, kind.covering(rect, 0), |column, row, unit| {
+        let tile = kind.rect(Units { columns: (column, column + 1), rows: (row, row + 1) });
+        let (left, right) = (rect.x.max(tile.x), (rect.x + rect.width).min(tile.x + tile.width));
+        let bottom = (rect.y + rect.height).min(tile.y + tile.height);
+        let pixels = (left - tile.x) as usize * stored..(right - tile.x) as usize * stored;
+        let line = tile.width as usize * stored;
+        let mut put = |y: usize, samples: &[T]| {
+            let Some(y) = (tile.y as usize + y).checked_sub(rect.y as usize) else { return };
+            let start = (y * rect.width as usize + (left - rect.x) as usize) * bands;
+            view.copy(&samples[pixels.clone()], &mut out[start..start + (right - left) as usize * bands]);
+        };
+        if kind.codec == Codec::Raw {
+            if unit.len() != line * tile.height as usize * T::BYTES {
                 return Err(Error::data(path, "a tile in the pack has another size than its place"));
             }
-            let (x0, x1) = (rect.x.max(tile.x), (rect.x + rect.width).min(tile.x + tile.width));
-            for y in rect.y.max(tile.y)..(rect.y + rect.height).min(tile.y + tile.height) {
-                let from = ((y - tile.y) as usize * tile.width as usize + (x0 - tile.x) as usize) * pixel;
-                let to = (y - rect.y) as usize * line + (x0 - rect.x) as usize * pixel;
-                let run = (x1 - x0) as usize * pixel;
-                out[to..to + run].copy_from_slice(&bytes[from..from + run]);
+            let mut samples = Vec::with_capacity(line);
+            for (y, bytes) in unit.chunks_exact(line * T::BYTES).take((bottom - tile.y) as usize).enumerate() {
+                samples.clear();
+                samples.extend(bytes.chunks_exact(T::BYTES).map(T::read));
+                put(y, &samples);
             }
-            Ok(())
-        })?;
-        let samples = if kind.bits == 16 {
-            Samples::U16(out.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())
-        } else {
-            Samples::U8(out)
-        };
-        Ok((Raster::new(rect, kind.bands, samples), looked_at))
-    }
+            return Ok(());
+        }
+        let size = (line, tile.height as usize);
+        unpacker
+            .rows(unit, size, stored, (bottom - tile.y) as usize, zstd, put)
+            .map_err(|damage| Error::data(path, damage))
+    })
+}
 
-    /// The bytes of a compressed tile.
-    fn unpack(&mut self, path: &Path, unit: &[u8], kind: &Kind, width: u32, need: usize) -> Result<&[u8]> {
-        let bad = |e: std::io::Error| Error::data(path, format!("a tile in the pack is damaged: {e}"));
-        let zstd = match self.zstd.take() {
-            Some(zstd) => zstd,
-            None => zstd::bulk::Decompressor::new().map_err(bad)?,
-        };
-        let zstd = self.zstd.insert(zstd);
-        self.planes.clear();
-        self.planes.reserve(need);
-        zstd.decompress_to_buffer(unit, &mut self.planes).map_err(bad)?;
-        if self.planes.len() != need {
-            return Err(Error::data(path, "a tile in the pack has another size than its place"));
-        }
-        let bands = usize::from(kind.bands);
-        if kind.bits == 8 {
-            for line in self.planes.chunks_exact_mut(width as usize * bands) {
-                for i in bands..line.len() {
-                    line[i] = line[i].wrapping_add(line[i - bands]);
-                }
+/// What is taken of stored pixels.
+struct Choice<'a, T> {
+    /// The wanted bands; None: all.
+    bands: Option<&'a [Option<u16>]>,
+    /// Bands of the image.
+    own: usize,
+    /// Bands as stored.
+    stored: usize,
+    /// How samples without data are told, and the value that they get; None: they stay as they are.
+    nodata: Option<(NoData, T)>,
+}
+
+impl<T: Sample + Integer> Choice<'_, T> {
+    fn copy(&self, from: &[T], to: &mut [T]) {
+        if self.bands.is_none() && self.own == self.stored {
+            to.copy_from_slice(from);
+            match self.nodata {
+                Some((NoData::Value(own), want)) => mark_value(to, T::of(own), want),
+                Some((_, want)) => to.iter_mut().for_each(|sample| *sample = mark(*sample, false, want)),
+                None => {}
             }
-            return Ok(&self.planes);
+            return;
         }
-        let (low, high) = self.planes.split_at(need / 2);
-        self.bytes.resize(need, 0);
-        for (line, (low, high)) in self
-            .bytes
-            .chunks_exact_mut(width as usize * bands * 2)
-            .zip(low.chunks_exact(width as usize * bands).zip(high.chunks_exact(width as usize * bands)))
-        {
-            for i in 0..low.len() {
-                let left =
-                    if i < bands { 0 } else { u16::from_le_bytes([line[(i - bands) * 2], line[(i - bands) * 2 + 1]]) };
-                let value = u16::from_le_bytes([low[i], high[i]]).wrapping_add(left);
-                line[i * 2..i * 2 + 2].copy_from_slice(&value.to_le_bytes());
+        let count = self.bands.map_or(self.own, <[_]>::len);
+        for k in 0..count {
+            let band = self.bands.map_or(Some(k), |bands| bands[k].map(usize::from));
+            for (pixel, out) in from.chunks_exact(self.stored).zip(to.chunks_exact_mut(count)) {
+                out[k] = match (band, self.nodata) {
+                    (None, _) => T::default(),
+                    (Some(band), None) => pixel[band],
+                    (Some(band), Some((said, want))) => {
+                        let no_data = match said {
+                            NoData::Value(own) => pixel[band] == T::of(own),
+                            NoData::Mask => pixel[self.own] == T::default(),
+                            NoData::Nowhere | NoData::Unsaid => false,
+                        };
+                        mark(pixel[band], no_data, want)
+                    }
+                };
             }
         }
-        Ok(&self.bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crop::Rect;
+    use crate::decode;
+    use crate::rng::{Draws, Stage};
+
+    const PATH: &str = "x";
+
+    /// Smooth, with noise of eleven bits at most.
+    fn value(i: usize, bands: usize) -> usize {
+        let noise = (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 40;
+        (i / bands) % 300 * 3 + i % bands * 100 + noise
+    }
 
     fn raster(width: u32, height: u32, bands: u16, bits: u8) -> Raster {
-        let n = width as usize * height as usize * usize::from(bands);
-        let value = |i: usize| (i * 40_503) >> 3;
-        let samples = if bits == 8 {
-            Samples::U8((0..n).map(|i| value(i) as u8).collect())
-        } else {
-            Samples::U16((0..n).map(|i| value(i) as u16).collect())
+        let own = usize::from(bands);
+        let n = width as usize * height as usize * own;
+        let samples = match bits {
+            8 => Samples::U8((0..n).map(|i| (value(i, own) >> 3) as u8).collect()),
+            16 => Samples::U16((0..n).map(|i| value(i, own) as u16).collect()),
+            _ => Samples::F32(
+                (0..n).map(|i| if i % 97 == 0 { f32::NAN } else { value(i, own) as f32 * 0.1 - 20.0 }).collect(),
+            ),
         };
         Raster::new(Rect { x: 0, y: 0, width, height }, bands, samples)
     }
 
-    #[test]
-    fn every_window_comes_back() {
-        for (bands, bits) in [(3, 8), (1, 8), (8, 16), (4, 16)] {
-            let image = raster(300, 150, bands, bits);
-            for codec in [Codec::Zstd, Codec::Raw] {
-                let bytes = pack(&image, codec).unwrap();
-                let record = Record::parse(Path::new("x"), &bytes).unwrap();
-                let mut unpacker = Unpacker::default();
-                for (x, y, width, height) in
-                    [(0, 0, 300, 150), (127, 127, 2, 2), (299, 149, 1, 1), (5, 16, 250, 1), (128, 0, 128, 128)]
+    /// A sample's bits.
+    fn at(raster: &Raster, (x, y): (u32, u32), band: usize) -> u32 {
+        let pixel = (y - raster.rect.y) as usize * raster.rect.width as usize + (x - raster.rect.x) as usize;
+        let i = pixel * usize::from(raster.bands) + band;
+        match &raster.samples {
+            Samples::U8(v) => u32::from(v[i]),
+            Samples::U16(v) => u32::from(v[i]),
+            Samples::F32(v) => v[i].to_bits(),
+        }
+    }
+
+    /// What a pack gives, and what it should, by the sample.
+    fn check(whole: &Whole, no_data: impl Fn((u32, u32), usize) -> bool) {
+        let image = &whole.raster;
+        let some = [Some(image.bands - 1), None, Some(0)];
+        for codec in [Codec::Tiles, Codec::Raw] {
+            let bytes = pack(whole, codec).unwrap();
+            let record = Record::parse(Path::new(PATH), &bytes).unwrap();
+            let packed = decode::packed(Path::new(PATH), record, 1 << 30).unwrap();
+            assert_eq!((packed.bands, packed.bits), (image.bands, image.samples.bits()));
+            let mut decoders = Decoders::default();
+            for (x, y, width, height) in
+                [(0, 0, 300, 150), (127, 127, 2, 2), (299, 149, 1, 1), (5, 16, 250, 1), (128, 0, 128, 128)]
+            {
+                for (bands, nodata) in [(None, None), (None, Some(7)), (Some(&some[..]), None), (Some(&some), Some(0))]
                 {
-                    let rect = Rect { x, y, width, height };
-                    let (part, _) = unpacker.decode(Path::new("x"), &record, rect).unwrap();
-                    let at = |r: &Raster, px: u32, py: u32, band: usize| {
-                        let i = ((py - r.rect.y) as usize * r.rect.width as usize + (px - r.rect.x) as usize)
-                            * usize::from(bands)
-                            + band;
-                        match &r.samples {
-                            Samples::U8(v) => u16::from(v[i]),
-                            Samples::U16(v) => v[i],
-                            Samples::F32(_) => unreachable!(),
-                        }
-                    };
-                    for py in y..y + height {
-                        for px in x..x + width {
-                            for band in 0..usize::from(bands) {
-                                assert_eq!(at(&part, px, py, band), at(&image, px, py, band));
-                            }
+                    let want = Want { bands, nodata, ..Want::all(Rect { x, y, width, height }) };
+                    let part = packed.decode(want, &mut decoders).unwrap();
+                    assert_eq!(usize::from(part.bands), bands.map_or(usize::from(image.bands), <[_]>::len));
+                    let floats = image.samples.bits() == 32;
+                    match part.nodata {
+                        Some(value) if floats => assert!(value.is_nan()),
+                        value => {
+                            let said = whole.nodata != NoData::Unsaid;
+                            assert_eq!(value, nodata.filter(|_| said).map(f32::from));
                         }
                     }
+                    for (px, py) in (y..y + height).flat_map(|y| (x..x + width).map(move |x| (x, y))) {
+                        for band in 0..usize::from(part.bands) {
+                            let source = bands.map_or(Some(band), |bands| bands[band].map(usize::from));
+                            let mut wanted = source.map_or(0, |source| at(image, (px, py), source));
+                            if let (Some(source), Some(value), false) = (source, part.nodata, floats) {
+                                wanted = mark(wanted, no_data((px, py), source), value as u32);
+                            }
+                            assert_eq!(at(&part, (px, py), band), wanted, "{codec:?} {px} {py} {band}");
+                        }
+                    }
+                    decoders.recycle(part);
                 }
             }
+            let wrong = [Some(image.bands)];
+            let error = packed.decode(Want { bands: Some(&wrong), ..Want::all(image.rect) }, &mut decoders);
+            assert!(error.unwrap_err().to_string().contains("is wanted"));
         }
     }
 
     #[test]
+    fn every_window_comes_back() {
+        for (bands, bits) in [(3, 8), (1, 8), (8, 16), (4, 16), (2, 32)] {
+            let raster = raster(300, 150, bands, bits);
+            check(&Whole { raster, nodata: NoData::Unsaid, mask: Vec::new() }, |_, _| false);
+        }
+    }
+
+    #[test]
+    fn samples_without_data_come_back_as_such() {
+        for (bands, bits) in [(4, 8), (5, 16)] {
+            let raster = raster(300, 150, bands, bits);
+            let of = |nodata, mask| Whole { raster: raster.clone(), nodata, mask };
+            check(&of(NoData::Value(33), Vec::new()), |at_pixel, band| at(&raster, at_pixel, band) == 33);
+            check(&of(NoData::Nowhere, Vec::new()), |_, _| false);
+            let hole = |(x, y): (u32, u32)| (x / 50 + y / 30) % 3 == 1;
+            let mask = (0..150).flat_map(|y| (0..300).map(move |x| !hole((x, y)))).collect();
+            check(&of(NoData::Mask, mask), |pixel, _| hole(pixel));
+        }
+    }
+
+    #[test]
+    fn how_samples_without_data_are_told() {
+        let said = |own: &[u8], marked: &[u8]| without_data(own, marked, 2);
+        assert_eq!(said(&[9, 8, 7, 6], &[9, 8, 7, 6]), Some((NoData::Nowhere, vec![])));
+        assert_eq!(said(&[9, 8, 7, 9], &[0, 8, 7, 0]), Some((NoData::Value(9), vec![])));
+        assert_eq!(said(&[9, 8, 7, 9], &[0, 0, 7, 9]), Some((NoData::Mask, vec![false, true])));
+        assert_eq!(said(&[9, 8, 7, 9], &[0, 8, 7, 9]), None);
+    }
+
+    #[test]
     fn any_flipped_bit_is_noticed() {
-        let image = raster(40, 40, 3, 8);
-        for codec in [Codec::Zstd, Codec::Raw] {
-            let bytes = pack(&image, codec).unwrap();
+        let whole = Whole { raster: raster(40, 40, 3, 8), nodata: NoData::Value(3), mask: Vec::new() };
+        for codec in [Codec::Tiles, Codec::Raw] {
+            let bytes = pack(&whole, codec).unwrap();
             for at in 0..bytes.len() {
                 let mut bad = bytes.clone();
                 bad[at] ^= 1 << (at % 8);
-                let read = Record::parse(Path::new("x"), &bad)
-                    .and_then(|record| Unpacker::default().decode(Path::new("x"), &record, image.rect));
+                let read = Record::parse(Path::new(PATH), &bad).and_then(|record| {
+                    Unpacker::default().decode(Path::new(PATH), &record, Want::all(whole.raster.rect))
+                });
                 assert!(read.is_err(), "byte {at} of {}", bytes.len());
             }
         }
+    }
+
+    /// Share of the samples' bytes that a pack takes, and the speed of decoding a region, of two kinds of images.
+    #[test]
+    #[ignore = "prints timings, for people"]
+    fn timings() {
+        for (name, bands, bits) in [("8 bands uint16", 8, 16), ("4 bands uint8", 4, 8), ("4 bands float32", 4, 32)] {
+            for noise in [8, 40, 150, 600] {
+                timing(&format!("{name}, noise of {noise}"), &noisy(bands, bits, noise));
+            }
+        }
+        // Samples of 512 x 512 pixels, as they are in memory.
+        for name in std::env::var("GEOSSL_SAMPLES").iter().flat_map(|names| names.split(',')) {
+            let bytes = std::fs::read(name).unwrap();
+            let bands = bytes.len() / (512 * 512);
+            let rect = Rect { x: 0, y: 0, width: 512, height: 512 };
+            let raster = if bands > 4 {
+                let values = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+                Raster::new(rect, bands as u16 / 2, Samples::U16(values))
+            } else {
+                Raster::new(rect, bands as u16, Samples::U8(bytes))
+            };
+            timing(name, &raster);
+        }
+    }
+
+    fn noisy(bands: u16, bits: u8, noise: usize) -> Raster {
+        let own = usize::from(bands);
+        let mut draws = Draws::new(0, 0, 0, 0, Stage::Crop);
+        let mut value = |i: usize| {
+            let (x, y) = ((i / own % 512) as f64, (i / own / 512) as f64);
+            let ground = 1200.0 + 500.0 * ((x / 60.0).sin() + (y / 45.0 + (i % own) as f64).cos());
+            // Four of them together are much like a normal deviate.
+            ground + (0..4).map(|_| draws.below(2 * noise) as f64 - noise as f64).sum::<f64>() / 2.0
+        };
+        let all = (0..512 * 512 * own).map(&mut value);
+        let samples = match bits {
+            8 => Samples::U8(all.map(|v| (v / 12.0) as u8).collect()),
+            16 => Samples::U16(all.map(|v| v as u16).collect()),
+            _ => Samples::F32(all.map(|v| v as f32).collect()),
+        };
+        Raster::new(Rect { x: 0, y: 0, width: 512, height: 512 }, bands, samples)
+    }
+
+    fn timing(name: &str, image: &Raster) {
+        let bytes = pack(&Whole::marked(image.clone()), Codec::Tiles).unwrap();
+        let record = Record::parse(Path::new(PATH), &bytes).unwrap();
+        let packed = decode::packed(Path::new(PATH), record, 1 << 30).unwrap();
+        let mut decoders = Decoders::default();
+        let pixel = usize::from(image.bands) * usize::from(image.samples.bits() / 8);
+        let mut speed = |side: u32| {
+            let rect = Rect { x: (512 - side) / 2, y: (512 - side) / 2, width: side, height: side };
+            let best = (0..50)
+                .map(|_| {
+                    let started = std::time::Instant::now();
+                    let raster = packed.decode(Want::all(rect), &mut decoders).unwrap();
+                    let took = started.elapsed().as_secs_f64();
+                    decoders.recycle(raster);
+                    took
+                })
+                .fold(f64::INFINITY, f64::min);
+            (side as usize).pow(2) as f64 * pixel as f64 / best / 1e9
+        };
+        let (whole, part) = (speed(512), speed(400));
+        let share = bytes.len() as f64 / (512.0 * 512.0 * pixel as f64);
+        println!("{name:32} {share:.3} of the bytes; all {whole:.2} GB/s, 400 x 400 {part:.2} GB/s");
     }
 }

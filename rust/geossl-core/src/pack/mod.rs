@@ -5,9 +5,11 @@
 //! pack, and an index of it joins the footers.
 
 pub mod blocks;
+mod make;
 pub mod record;
 pub mod segments;
 pub mod shards;
+pub mod tile;
 pub mod write;
 
 pub use shards::Shards;

@@ -10,6 +10,8 @@
 //! | 16..32 | width and height of the image, width and height of a unit, pixels, 4 bytes each |
 //! | 32..36 | bands (2 bytes), bits of a sample, codec |
 //! | 36 | EXIF orientation, 1 to 8; width, height and units are those of the image as stored |
+//! | 37 | which samples have no data: see `NoData` |
+//! | 38..40 | their value |
 //! | 40..44 | length of the tables |
 //! | 48.. | tables: of a JPEG, its markers up to the scan |
 //! | then | for each row of units: end among the units' bytes, CRC-32 of the row, 4 bytes each |
@@ -27,10 +29,23 @@ const FIXED: usize = 48;
 pub enum Codec {
     /// Segments of a JPEG's scan between restart markers, without the markers.
     Jpeg = 1,
-    /// Differences of neighbours along a row, high bytes apart from low ones, compressed by Zstandard.
-    Zstd = 2,
+    /// Tiles made smaller without loss; see `tile`.
+    Tiles = 2,
     /// Samples as they are.
     Raw = 3,
+}
+
+/// How an image of integers says which of its samples have no data; of floats, NaN says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoData {
+    /// Not at all.
+    Unsaid,
+    /// All have data, though others of its kind may not.
+    Nowhere,
+    /// Those of this value.
+    Value(u16),
+    /// Those of the pixels where one more band, stored after the others, is 0.
+    Mask,
 }
 
 /// What a packed image is.
@@ -46,6 +61,8 @@ pub struct Kind {
     pub bands: u16,
     /// Bits of a sample.
     pub bits: u8,
+    /// Which samples have no data.
+    pub nodata: NoData,
     /// EXIF orientation.
     pub orientation: u8,
 }
@@ -100,6 +117,11 @@ impl Kind {
         Rect { x, y, width, height }
     }
 
+    /// Bands as stored: those of the image, and its mask.
+    pub fn stored_bands(&self) -> usize {
+        usize::from(self.bands) + usize::from(self.nodata == NoData::Mask)
+    }
+
     fn length_bytes(&self) -> usize {
         if self.codec == Codec::Jpeg { 2 } else { 4 }
     }
@@ -124,7 +146,14 @@ pub fn encode(kind: &Kind, tables: &[u8], units: &[impl AsRef<[u8]>]) -> Result<
         out.extend(side.to_le_bytes());
     }
     out.extend(kind.bands.to_le_bytes());
-    out.extend([kind.bits, kind.codec as u8, kind.orientation, 0, 0, 0]);
+    let (said, value) = match kind.nodata {
+        NoData::Unsaid => (0, 0),
+        NoData::Nowhere => (1, 0),
+        NoData::Value(value) => (2, value),
+        NoData::Mask => (3, 0),
+    };
+    out.extend([kind.bits, kind.codec as u8, kind.orientation, said]);
+    out.extend(value.to_le_bytes());
     out.extend((tables.len() as u32).to_le_bytes());
     out.extend([0; 4]);
     out.extend(tables);
@@ -168,8 +197,15 @@ impl<'a> Record<'a> {
         }
         let codec = match head[35] {
             1 => Codec::Jpeg,
-            2 => Codec::Zstd,
+            2 => Codec::Tiles,
             3 => Codec::Raw,
+            _ => return None,
+        };
+        let nodata = match head[37] {
+            0 => NoData::Unsaid,
+            1 => NoData::Nowhere,
+            2 => NoData::Value(u16::from_le_bytes([head[38], head[39]])),
+            3 => NoData::Mask,
             _ => return None,
         };
         let kind = Kind {
@@ -178,10 +214,11 @@ impl<'a> Record<'a> {
             unit: (u32_at(24)?, u32_at(28)?),
             bands: u16::from_le_bytes([head[32], head[33]]),
             bits: head[34],
+            nodata,
             orientation: head[36],
         };
         let sides = [kind.size.0, kind.size.1, kind.unit.0, kind.unit.1];
-        if sides.contains(&0) || kind.bands == 0 || !matches!(kind.bits, 8 | 16) {
+        if sides.contains(&0) || kind.bands == 0 || !matches!(kind.bits, 8 | 16 | 32) {
             return None;
         }
         let (columns, rows) = kind.grid();

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use turbojpeg::raw;
 
-use super::record::{Codec, Kind, Record, Units};
+use super::record::{Codec, Kind, NoData, Record, Units};
 use crate::decode::markers::{self, Markers};
 use crate::decode::turbo::Turbo;
 use crate::{Error, Result};
@@ -168,7 +168,8 @@ fn record(jpeg: &[u8], orientation: u8) -> Result<Option<Vec<u8>>> {
     });
     let Some((frame, segments)) = cut else { return Ok(None) };
     let unit = (segment_width(&frame), frame.block.1);
-    let kind = Kind { codec: Codec::Jpeg, size: frame.size, unit, bands: 3, bits: 8, orientation };
+    let kind =
+        Kind { codec: Codec::Jpeg, size: frame.size, unit, bands: 3, bits: 8, nodata: NoData::Unsaid, orientation };
     let (columns, rows) = kind.grid();
     let fits = segments.iter().all(|segment| u16::try_from(segment.len()).is_ok());
     if !fits || segments.len() as u64 != u64::from(columns) * u64::from(rows) {

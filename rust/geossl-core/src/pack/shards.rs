@@ -11,7 +11,9 @@ use super::record::Record;
 use crate::{Error, Result};
 
 /// First bytes of a shard: the name and the version of the format.
-pub const MAGIC: &[u8; 8] = b"geoslpk1";
+pub const MAGIC: &[u8; 8] = b"geoslpk2";
+/// Bytes of the name.
+const NAME: usize = 7;
 /// Last bytes of a shard: the footer's length (8 bytes) and checksum (4) lie before them.
 pub const END: &[u8; 4] = b"end1";
 /// Bytes after the footer.
@@ -32,6 +34,17 @@ pub struct Footer {
     pub failures: Vec<(u64, String)>,
 }
 
+/// Fails unless the file starts as a shard of this version does; `what` is what it should have been.
+fn check_magic(path: &Path, start: Option<&[u8]>, what: &str) -> Result<()> {
+    match start {
+        Some(magic) if magic == MAGIC => Ok(()),
+        Some(magic) if magic[..NAME] == MAGIC[..NAME] => {
+            Err(Error::data(path, "a shard of another version of geossl: pack the images again, into another folder"))
+        }
+        _ => Err(Error::data(path, format!("not a {what} of a pack"))),
+    }
+}
+
 /// Reads a shard's footer. Fails if the file is not a whole shard.
 pub fn read_footer(path: &Path) -> Result<Footer> {
     let io = |e: std::io::Error| Error::io(path, &e);
@@ -43,11 +56,12 @@ pub fn read_footer(path: &Path) -> Result<Footer> {
     }
     let (mut magic, mut tail) = ([0; MAGIC.len()], [0; TAIL]);
     file.read_exact(&mut magic).map_err(io)?;
+    check_magic(path, Some(&magic), "whole shard")?;
     file.seek(SeekFrom::Start(len - TAIL as u64)).map_err(io)?;
     file.read_exact(&mut tail).map_err(io)?;
     let size = u64::from_le_bytes([tail[0], tail[1], tail[2], tail[3], tail[4], tail[5], tail[6], tail[7]]);
     let crc = u32::from_le_bytes([tail[8], tail[9], tail[10], tail[11]]);
-    if &magic != MAGIC || &tail[12..] != END || size > len - TAIL as u64 {
+    if &tail[12..] != END || size > len - TAIL as u64 {
         return Err(bad());
     }
     let mut text = vec![0; size as usize];
@@ -73,9 +87,7 @@ impl Shards {
             // SAFETY: a shard is written once, under another name, and never changed; what is read from the map is
             // checked by checksums and lengths, and never trusted to stay as it was.
             let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(&path, &e))?;
-            if map.get(..MAGIC.len()) != Some(MAGIC) {
-                return Err(Error::data(&path, "not a shard of a pack"));
-            }
+            check_magic(&path, map.get(..MAGIC.len()), "shard")?;
             Ok((path, map))
         };
         paths.into_iter().map(open).collect::<Result<_>>().map(|maps| Self { maps })

@@ -7,19 +7,10 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use super::blocks;
-use super::record::{Codec, Record};
-use super::segments::Transcoder;
+use super::make::{Made, Scratch, compare, make};
 use super::shards::{ALIGN, END, Footer, MAGIC, Shards, read_footer};
-use crate::crop::{self, Rect};
-use crate::decode::markers::Markers;
-use crate::decode::{self, Decoders, Raster, Samples, Want};
 use crate::parallel::{ordered, resolve_threads};
-use crate::resize::Resampler;
 use crate::{Error, Result};
-
-/// Every so many images of a lossy pack the loss is measured.
-const MEASURED: u64 = 16;
 
 /// An image that is to be packed.
 #[derive(Debug, Clone)]
@@ -84,22 +75,6 @@ pub struct Progress {
     pub samples: u64,
 }
 
-/// What a thread keeps from image to image.
-#[derive(Default)]
-struct Scratch {
-    decoders: Decoders,
-    transcoder: Transcoder,
-    resampler: Resampler,
-    file: Vec<u8>,
-}
-
-/// A record, the bytes of its file, and the loss, where it was measured.
-struct Made {
-    record: Vec<u8>,
-    read: u64,
-    loss: (f64, u64),
-}
-
 /// Name of a part's shard.
 pub fn shard_name(number: usize) -> String {
     format!("{number:05}.shard")
@@ -161,17 +136,8 @@ pub fn verify(
             let (shard, offset) = at.get(number as usize).copied().unwrap_or((-1, 0));
             let Ok(shard) = u32::try_from(shard) else { return Ok(None) };
             let item = &job.items[number as usize];
-            let (kept, read) = kept(job, item, scratch)?;
             let record = shards.record(&item.path, shard, offset)?;
-            let loss = loss(&item.path, &record, &kept, &mut scratch.decoders);
-            let (squared, samples) = loss.map_err(|e| shards.located(e, shard, offset))?;
-            if lossy(job.form, &kept) {
-                return Ok(Some((read, squared, samples)));
-            }
-            if squared > 0.0 {
-                return Err(Error::data(&item.path, "its pixels in the pack differ from the file's"));
-            }
-            Ok(Some((read, 0.0, 0)))
+            compare(job, item, &record, scratch).map_err(|e| shards.located(e, shard, offset)).map(Some)
         },
         |result: Option<(u64, Result<Option<_>>)>| {
             if let Some((number, outcome)) = result {
@@ -318,96 +284,4 @@ impl Drop for Shard {
         // A shard that was not finished is of no use; after `finish` there is no file of this name.
         let _ = std::fs::remove_file(&self.temporary);
     }
-}
-
-/// The record of an image.
-fn make(job: &Job, number: u64, scratch: &mut Scratch) -> Result<Made> {
-    let item = &job.items[number as usize];
-    if job.form == Form::Lossless {
-        decode::read_file(&item.path, &mut scratch.file, job.max_image_bytes)?;
-        let read = scratch.file.len() as u64;
-        let image = decode::open(&item.path, &scratch.file, &mut scratch.decoders, job.max_image_bytes)?;
-        if let Some(jpeg) = image.jpeg()
-            && let Some(record) = scratch.transcoder.transcode(&item.path, jpeg)?
-        {
-            // A decoder smooths a progressive image that lacks its last scans, which its coefficients do not tell.
-            let same = !Markers::read(jpeg).progressive || {
-                let whole = image.decode(Want::all(image.rect()), &mut scratch.decoders)?;
-                loss(&item.path, &Record::parse(&item.path, &record)?, &whole, &mut scratch.decoders)?.0 == 0.0
-            };
-            if same {
-                return Ok(Made { record, read, loss: (0.0, 0) });
-            }
-        }
-        let whole = image.decode(Want::all(image.rect()), &mut scratch.decoders)?;
-        return Ok(Made { record: blocks::pack(&whole, Codec::Zstd)?, read, loss: (0.0, 0) });
-    }
-    let (kept, read) = kept(job, item, scratch)?;
-    let size = (kept.rect.width, kept.rect.height);
-    let record = match (&kept.samples, job.form) {
-        (Samples::U8(rgb), Form::Sized { quality: Some(quality), .. }) if lossy(job.form, &kept) => {
-            scratch.transcoder.compress(&item.path, rgb, size, quality)?
-        }
-        (_, Form::Sized { quality: None, .. }) => blocks::pack(&kept, Codec::Raw)?,
-        _ => blocks::pack(&kept, Codec::Zstd)?,
-    };
-    let measured = number.is_multiple_of(MEASURED) && lossy(job.form, &kept);
-    let loss = if measured {
-        loss(&item.path, &Record::parse(&item.path, &record)?, &kept, &mut scratch.decoders)?
-    } else {
-        (0.0, 0)
-    };
-    Ok(Made { record, read, loss })
-}
-
-/// Whether the pixels lose something by being packed, after the resize.
-fn lossy(form: Form, kept: &Raster) -> bool {
-    matches!(form, Form::Sized { quality: Some(_), .. }) && kept.bands == 3 && matches!(kept.samples, Samples::U8(_))
-}
-
-/// The pixels that a pack is to keep of an image, and the bytes of its file.
-fn kept(job: &Job, item: &Item, scratch: &mut Scratch) -> Result<(Raster, u64)> {
-    decode::read_file(&item.path, &mut scratch.file, job.max_image_bytes)?;
-    let read = scratch.file.len() as u64;
-    let image = decode::open(&item.path, &scratch.file, &mut scratch.decoders, job.max_image_bytes)?;
-    let Form::Sized { short_side, context, .. } = job.form else {
-        return Ok((image.decode(Want::all(image.rect()), &mut scratch.decoders)?, read));
-    };
-    let region = image.region(item.bounds, context)?;
-    let raster = image.decode(Want::all(region), &mut scratch.decoders)?;
-    let size = if region.width.min(region.height) > short_side {
-        crop::resized(region.width, region.height, short_side)
-    } else {
-        (region.width, region.height)
-    };
-    let kept = scratch.resampler.whole(&raster, region, size)?;
-    scratch.decoders.recycle(raster);
-    Ok((kept, read))
-}
-
-/// (sum of squared differences, samples) between a record and what it should show.
-fn loss(path: &Path, record: &Record<'_>, kept: &Raster, decoders: &mut Decoders) -> Result<(f64, u64)> {
-    let image = decode::packed(path, *record, u64::MAX)?;
-    let packed = image.decode(Want::all(image.rect()), decoders)?;
-    let whole = |raster: &Raster| Rect { x: 0, y: 0, ..raster.rect };
-    if whole(&packed) != whole(kept) || packed.bands != kept.bands {
-        return Err(Error::data(path, "its size in the pack is another than the file's"));
-    }
-    let squares =
-        |pairs: &mut dyn Iterator<Item = (i32, i32)>| -> f64 { pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum() };
-    let squared = match (&packed.samples, &kept.samples) {
-        (Samples::U8(a), Samples::U8(b)) if a.len() == b.len() => {
-            squares(&mut a.iter().zip(b).map(|(a, b)| (i32::from(*a), i32::from(*b))))
-        }
-        (Samples::U16(a), Samples::U16(b)) if a.len() == b.len() => {
-            squares(&mut a.iter().zip(b).map(|(a, b)| (i32::from(*a), i32::from(*b))))
-        }
-        _ => return Err(Error::data(path, "its samples in the pack are of another kind than the file's")),
-    };
-    let samples = match &kept.samples {
-        Samples::U8(values) => values.len(),
-        Samples::U16(values) => values.len(),
-        Samples::F32(values) => values.len(),
-    };
-    Ok((squared, samples as u64))
 }
