@@ -12,6 +12,7 @@ __all__ = [
     "Loader",
     "__version__",
     "assign_clusters",
+    "band_stats",
     "haversine_km",
     "index_fmow_names",
     "index_parse_timestamps",
@@ -38,6 +39,16 @@ def kmeans(
 def assign_clusters(
     lat: NDArray[np.float64], lon: NDArray[np.float64], centroids: NDArray[np.float64], *, threads: int
 ) -> NDArray[np.int64]: ...
+def band_stats(
+    paths: Sequence[str],
+    boxes: NDArray[np.int32],
+    kind: NDArray[np.int64],
+    *,
+    kinds: Sequence[tuple[int, int]],
+    threads: int,
+    max_image_bytes: int,
+    progress: Callable[[int], object],
+) -> dict[str, Any]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
 def index_scan_fmow(root: str | PathLike[str], *, kind: str | None, threads: int) -> dict[str, Any]: ...
 def index_read_headers(root: str | PathLike[str], paths: list[str], *, threads: int) -> dict[str, Any]: ...

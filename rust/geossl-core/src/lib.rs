@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod augment;
+pub mod bandstats;
 pub mod cluster;
 pub mod color;
 pub mod crop;

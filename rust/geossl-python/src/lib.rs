@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 
+mod bandstats;
 mod cluster;
 mod error;
 mod index;
@@ -18,6 +19,7 @@ mod _core {
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::bandstats::register(m)?;
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
         crate::pack::register(m)?;

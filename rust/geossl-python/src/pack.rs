@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
+use geossl_core::Result;
 use geossl_core::pack::Shards;
 use geossl_core::pack::shards::read_footer;
 use geossl_core::pack::write::{self, Form, Item, Job, Progress};
-use geossl_core::{Error, Result};
 use numpy::{IntoPyArray, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::error::to_py;
+use crate::error::{call_back, to_py};
 
 /// Adds this file's functions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -58,16 +58,9 @@ fn counters<'py>(py: Python<'py>, progress: &Progress) -> PyResult<Bound<'py, Py
     Ok(out)
 }
 
-/// Calls back, and looks for Ctrl-C. What Python raised is kept for the end.
+/// Calls back with the counters.
 fn report(callback: &Py<PyAny>, raised: &mut Option<PyErr>, progress: &Progress) -> Result<()> {
-    Python::attach(|py| {
-        py.check_signals()?;
-        callback.call1(py, (counters(py, progress)?,)).map(|_| ())
-    })
-    .map_err(|error| {
-        *raised = Some(error);
-        Error::Argument("the work was ended".into())
-    })
+    call_back(raised, |py| callback.call1(py, (counters(py, progress)?,)).map(|_| ()))
 }
 
 /// Packs `paths[first:end]` that are not packed yet; `progress` is called with the counters.
