@@ -99,7 +99,10 @@ class ModelConfig(Section):
     """Encoder, projection and MoCo."""
 
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
-    """Encoder architecture, from torchvision, randomly initialised."""
+    """Encoder architecture, from torchvision."""
+    init: Path | None = None
+    """Start from these weights: a run's folder, a checkpoint in MoCo's form, or a torchvision state_dict (.pth); RGB
+    weights fit images of any bands. By default the weights are random."""
     dim: int = Field(128, ge=2)
     """Width of the projection."""
     queue: int | None = Field(None, ge=1)

@@ -8,6 +8,8 @@ from geossl.models.backbone import (
     IMAGENET_MEAN,
     build_backbone,
     features,
+    inflate_conv1,
+    init_backbone,
     load_backbone,
     num_features,
     random_backbone,
@@ -109,3 +111,90 @@ def test_a_truncated_checkpoint_gives_one_line(tmp_path):
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(UsageError, match="damaged"):
         load_backbone(path)
+
+
+NAMES = ("blue", "green", "red", "nir", "swir1")
+
+
+@pytest.mark.parametrize("names", [None, NAMES])
+def test_the_response_to_an_even_image_stays(names):
+    weight = torch.randn(64, 3, 7, 7)
+    image = torch.full((1, 3, 16, 16), 0.7)
+    spread = inflate_conv1(weight, names, bands=5)
+    got = torch.nn.functional.conv2d(torch.full((1, 5, 16, 16), 0.7), spread)
+    even = weight.mean(1, keepdim=True).expand_as(weight)
+    if names is None:
+        torch.testing.assert_close(got, torch.nn.functional.conv2d(image, weight), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(spread, even[:, :1].expand_as(spread) * 3 / 5)
+    # The bands that are not RGB's take their mean, so that the sum is the same with names too.
+    torch.testing.assert_close(spread.sum(1), weight.sum(1), rtol=1e-4, atol=1e-4)
+
+
+def test_bands_take_their_colours_by_name():
+    weight = torch.randn(64, 3, 7, 7)
+    spread = inflate_conv1(weight, NAMES, bands=5)
+    for band, colour in ((2, 0), (1, 1), (0, 2)):
+        torch.testing.assert_close(spread[:, band], weight[:, colour] * 3 / 5)
+    torch.testing.assert_close(spread[:, 3], weight.mean(1) * 3 / 5)
+    assert torch.equal(inflate_conv1(weight, None, bands=3), weight)
+    assert torch.equal(inflate_conv1(weight, ("red", "green", "blue"), bands=3), weight)
+    assert torch.equal(inflate_conv1(weight, ("blue", "green", "red"), bands=3), weight.flip(1))
+    with pytest.raises(ValueError, match="2 names for 5 bands"):
+        inflate_conv1(weight, ("red", "nir"), bands=5)
+
+
+def test_start_from_torchvisions_weights(tmp_path):
+    theirs = resnet18(weights=None)
+    torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
+    images = torch.rand(2, 3, 48, 48)
+    own = build_backbone("resnet18", bands=3, seed=0).eval()
+    init_backbone(own, tmp_path / "resnet18.pth", band_names=None)
+    theirs.fc = torch.nn.Identity()
+    with torch.no_grad():
+        torch.testing.assert_close(own(images), theirs.eval()(images))
+        five = build_encoder("resnet18", bands=5, dim=16, seed=0).eval()
+        head = five.fc[0].weight.clone()
+        init_backbone(five, tmp_path / "resnet18.pth", band_names=NAMES)
+        gray = torch.rand(2, 1, 48, 48)
+        torch.testing.assert_close(
+            features(five, gray.expand(-1, 5, -1, -1)),
+            features(theirs, gray.expand(-1, 3, -1, -1)),
+            rtol=1e-3,
+            atol=1e-4,
+        )
+    assert torch.equal(five.fc[0].weight, head)
+
+
+def test_start_from_a_run_and_from_the_authors_form(tmp_path):
+    torch.save(moco_form(), tmp_path / "authors.pth.tar")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    torch.save(moco_form(bands=4) | {"geossl": {}}, tmp_path / "run" / CHECKPOINT)
+    for path, bands, names in (("authors.pth.tar", 3, None), ("run", 4, NAMES[:4])):
+        own = build_backbone("resnet18", bands=bands, seed=0)
+        init_backbone(own, tmp_path / path, band_names=names)
+        want = build_backbone("resnet18", bands=bands, seed=3).state_dict()
+        assert all(torch.equal(value, want[name]) for name, value in own.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: None, "no such run or checkpoint"),
+        (lambda p: p.write_bytes(b"hello"), "not a checkpoint"),
+        (lambda p: torch.save({"weight": torch.zeros(3)}, p), "no ResNet"),
+        (lambda p: torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, p), "do not fit model.backbone"),
+        (lambda p: torch.save(moco_form(name="resnet34"), p), "do not fit model.backbone"),
+        (lambda p: torch.save(moco_form(bands=4), p), "weights for 4 bands, and the images have 5"),
+    ],
+)
+def test_what_does_not_fit_gives_one_line(tmp_path, make, message):
+    path = tmp_path / "weights.pth"
+    make(path)
+    module = build_backbone("resnet18", bands=5, seed=0)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(UsageError, match=message) as e:
+        init_backbone(module, path, band_names=None)
+    assert "\n" not in str(e.value)
+    assert str(path) in str(e.value)
+    if "fit" not in message:
+        assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())

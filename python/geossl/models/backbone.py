@@ -14,6 +14,7 @@ from geossl.errors import UsageError
 from geossl.models.seeds import seeded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -24,6 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CHECKPOINT = "checkpoints/last.pt"
 """Where a run folder keeps its checkpoint."""
 _ENCODER = "module.encoder_q."
+_RGB = ("red", "green", "blue")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +97,7 @@ def load_backbone(path: Path) -> LoadedBackbone:
 
     """
     file, checkpoint = read_checkpoint(path)
-    prefixed = checkpoint["state_dict"]
-    state = {k.removeprefix(_ENCODER): v for k, v in prefixed.items() if k.startswith(_ENCODER)}
-    state = {k: v for k, v in state.items() if not k.startswith("fc.")}
+    state = _encoder_of(checkpoint["state_dict"])
     name = checkpoint.get("arch")
     if "conv1.weight" not in state or name not in BACKBONES:
         raise UsageError(f"{file}: not a MoCo checkpoint of {', '.join(BACKBONES)}: no {_ENCODER}* in it")
@@ -106,7 +106,7 @@ def load_backbone(path: Path) -> LoadedBackbone:
     try:
         module.load_state_dict(state)
     except RuntimeError as e:
-        raise UsageError(f"{file}: the weights do not fit a {name}: {' '.join(str(e).split())}") from e
+        raise UsageError(f"{file}: the weights do not fit a {name}: {_one_line(e)}") from e
     own = checkpoint.get("geossl", {})
     if not own and bands != len(IMAGENET_MEAN):
         raise UsageError(f"{file}: {bands} bands, and no normalisation is stored with them")
@@ -122,6 +122,73 @@ def load_backbone(path: Path) -> LoadedBackbone:
     )
 
 
+def init_backbone(module: nn.Module, path: Path, *, band_names: Sequence[str] | None) -> None:
+    """Give a backbone the weights of a file, made for RGB or for as many bands as it has.
+
+    The file is a run folder, a checkpoint in MoCo's form, or a torchvision state_dict; what lies behind the pooled
+    feature (`fc`) is left alone. RGB weights are spread over other bands by `inflate_conv1`.
+
+    Args:
+        module: what `build_backbone` gives, or with another `fc`.
+        path: the run or file.
+        band_names: names of the module's bands, where they are known.
+
+    Raises:
+        UsageError: it is no such file, or its weights do not fit.
+
+    """
+    file, content = _read(path)
+    inner = content.get("state_dict", content)
+    state = _encoder_of(inner) if isinstance(inner, Mapping) else {}
+    if not state:
+        # torchvision's names have nothing before them.
+        state = _without_fc(content)
+    first = state.get("conv1.weight")
+    if not isinstance(first, torch.Tensor) or first.ndim != 4:
+        raise UsageError(f"model.init: {file}: no ResNet: neither conv1.weight nor {_ENCODER}* is in it")
+    own = module.get_submodule("conv1").weight
+    assert isinstance(own, torch.Tensor)  # noqa: S101 - nn.Module types its attributes as tensors or modules
+    same = first.shape[1] == own.shape[1]
+    # A run of ours may be of any three bands; others of three are RGB.
+    if first.shape[1] == len(_RGB) and not (same and (band_names is None or "geossl" in content)):
+        state["conv1.weight"] = inflate_conv1(first, band_names, bands=own.shape[1])
+    elif not same:
+        raise UsageError(
+            f"model.init: {file} has weights for {first.shape[1]} bands, and the images have {own.shape[1]}: "
+            "weights for 3 bands (RGB) fit any number, others their own"
+        )
+    kept = {name: value for name, value in module.state_dict().items() if name.startswith("fc.")}
+    try:
+        module.load_state_dict(state | kept)
+    except (RuntimeError, TypeError, AttributeError) as e:
+        raise UsageError(f"model.init: {file}: the weights do not fit model.backbone: {_one_line(e)}") from e
+
+
+def inflate_conv1(weight: Tensor, names: Sequence[str] | None, *, bands: int) -> Tensor:
+    """The first convolution's weights for `bands` bands, from those for RGB.
+
+    Bands named red, green and blue take theirs, every other band the mean of the three; without names, three bands
+    are RGB and any other number of bands all take the mean. All are scaled by 3 / bands, so that the sum over the
+    bands, the response to an even image, keeps its size.
+
+    Args:
+        weight: float32 [out, 3, k, k].
+        names: names of the bands, where they are known.
+        bands: how many there are.
+
+    Returns:
+        float32 [out, bands, k, k].
+
+    """
+    if names is not None and len(names) != bands:
+        raise ValueError(f"{len(names)} names for {bands} bands")
+    if names is None:
+        names = _RGB if bands == len(_RGB) else ("",) * bands
+    own = dict(zip(_RGB, weight.unbind(1), strict=True))
+    mean = weight.mean(1)
+    return torch.stack([own.get(name.lower(), mean) for name in names], 1) * (len(_RGB) / bands)
+
+
 def random_backbone(like: LoadedBackbone, *, seed: int) -> LoadedBackbone:
     """The same architecture and preparation of images with random weights: the baseline of every probe."""
     module = build_backbone(like.name, bands=like.bands, seed=seed)
@@ -133,6 +200,13 @@ def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
 
     Only tensors and plain containers are read, never code. Raises UsageError as `load_backbone` does.
     """
+    file, checkpoint = _read(path)
+    if not isinstance(checkpoint.get("state_dict"), Mapping):
+        raise UsageError(f"{file}: not a checkpoint of a run: it has no state_dict")
+    return file, checkpoint
+
+
+def _read(path: Path) -> tuple[Path, dict[str, Any]]:
     file = path / CHECKPOINT if path.is_dir() else path
     if not path.exists():
         raise UsageError(f"{path}: no such run or checkpoint")
@@ -144,9 +218,22 @@ def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
         raise UsageError(f"{file}: cannot be read: {e}") from e
     except Exception as e:  # torch.load and unpickling raise whatever foreign bytes lead them to
         raise UsageError(f"{file}: not a checkpoint, or a damaged one ({type(e).__name__})") from e
-    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):
+    if not isinstance(checkpoint, Mapping):
         raise UsageError(f"{file}: not a checkpoint of a run: it has no state_dict")
     return file, dict(checkpoint)
+
+
+def _encoder_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The query encoder's part of a state in MoCo's form, by torchvision's names, without `fc`."""
+    return _without_fc({k.removeprefix(_ENCODER): v for k, v in state.items() if k.startswith(_ENCODER)})
+
+
+def _without_fc(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if not str(name).startswith("fc.")}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _freeze(module: nn.Module) -> nn.Module:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
-from geossl.models.backbone import build_backbone, features, num_features
+from geossl.models.backbone import build_backbone, features, init_backbone, num_features
 from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.seeds import seeded
 from geossl.train import losses
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from torch import Tensor
 
     from geossl.config import TrainConfig
@@ -67,6 +70,13 @@ class Learner:
             width = num_features(self.model.get_submodule("encoder_q")) if wide else model.dim
             with seeded(config.seed, "geo head"):
                 self.head = GeoHead(features=width, classes=classes)
+
+    def start_from(self, path: Path, *, band_names: Sequence[str] | None) -> None:
+        """Give the backbone, of MoCo the query's and the key's, the weights of a file; see `init_backbone`."""
+        query = self.model.get_submodule("encoder_q")
+        init_backbone(query, path, band_names=band_names)
+        if isinstance(self.model, MoCo):
+            self.model.encoder_k.load_state_dict(query.state_dict())
 
     def to(self, device: torch.device) -> Learner:
         """Move everything to the device, in channels_last memory."""
