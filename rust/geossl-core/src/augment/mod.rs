@@ -7,6 +7,8 @@
 
 mod blur;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -264,133 +266,6 @@ fn write(block: &[&mut [f32]], scales: &[Scale], out: &mut [u8]) {
     for (band, (values, scale)) in block.iter().zip(scales).enumerate() {
         for (pixel, v) in out.chunks_exact_mut(block.len()).zip(values.iter()) {
             pixel[band] = value(*v, *scale);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::color::UNCHANGED;
-
-    fn noise(n: usize) -> Vec<u8> {
-        (0..n as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
-    }
-
-    /// Rounding only: nothing is normalised.
-    fn plain(bands: usize) -> Normalize {
-        Normalize { mean: vec![0.0; bands], std: vec![1.0; bands] }
-    }
-
-    fn floats(bytes: &[u8]) -> Vec<f32> {
-        bytes.as_chunks::<4>().0.iter().map(|b| f32::from_ne_bytes(*b)).collect()
-    }
-
-    fn run(view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize) -> Vec<f32> {
-        let mut out = vec![0; view.size * view.size * view.bands * 4];
-        Augmenter::default().run(view, color, &vec![1.0; view.bands], normalize, &mut out);
-        floats(&out)
-    }
-
-    #[test]
-    fn avx2_and_portable_code_give_the_same_bits() {
-        for (size, bands, bits) in [(37, 3, 8), (32, 3, 16), (19, 1, 8), (20, 8, 16)] {
-            let data = noise(size * size * bands * usize::from(bits / 8));
-            let view = View { data: &data, size, bands, bits, nodata: None };
-            let normalize = Normalize { mean: vec![0.4; bands], std: vec![0.3; bands] };
-            for order in -1..24 {
-                let color = [order as f32, 1.3, 0.7, 1.4, 0.07, f32::from(order % 5 == 0), (order % 3) as f32 * 0.6];
-                let mut portable = vec![0; size * size * bands * 4];
-                Augmenter::default().run_here(view, &color, &vec![1.0; bands], &normalize, &mut portable);
-                let detected = run(view, &color, &normalize);
-                assert!(floats(&portable).iter().zip(&detected).all(|(a, b)| a.to_bits() == b.to_bits()));
-            }
-        }
-    }
-
-    #[test]
-    fn parameters_that_change_nothing_only_normalise() {
-        for (bands, bits) in [(1, 8), (3, 8), (3, 16), (4, 8), (8, 16)] {
-            let data = noise(25 * 25 * bands * usize::from(bits / 8));
-            let normalize = Normalize {
-                mean: (0..bands).map(|i| 0.1 * i as f32).collect(),
-                std: (0..bands).map(|i| 0.2 + 0.1 * i as f32).collect(),
-            };
-            let got = run(View { data: &data, size: 25, bands, bits, nodata: None }, &UNCHANGED, &normalize);
-            for (i, v) in got.iter().enumerate() {
-                let unit = match bits {
-                    8 => f64::from(data[i]) / 255.0,
-                    _ => f64::from(u16::from_ne_bytes([data[2 * i], data[2 * i + 1]])) / 65535.0,
-                };
-                let (mean, std) = (f64::from(normalize.mean[i % bands]), f64::from(normalize.std[i % bands]));
-                assert!((f64::from(*v) - (unit - mean) / std).abs() < 1e-5);
-            }
-        }
-    }
-
-    #[test]
-    fn contrast_is_about_the_mean_gray_or_each_bands_own_mean() {
-        let color = |contrast| [6.0, 1.0, contrast, 1.0, 0.0, 0.0, 0.0];
-        let data = noise(40 * 40 * 3);
-        let view = View { data: &data, size: 40, bands: 3, bits: 8, nodata: None };
-        let gray = run(view, &color(0.0), &plain(3));
-        let mean = |band: usize| data.iter().skip(band).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / 1600.0 / 255.0;
-        let expected = 0.2989 * mean(0) + 0.587 * mean(1) + 0.114 * mean(2);
-        assert!(gray.iter().all(|v| (f64::from(*v) - expected).abs() < 1e-5));
-        let own = run(View { data: &data[..40 * 40 * 2], bands: 2, ..view }, &color(0.0), &plain(2));
-        for band in 0..2 {
-            let all = data[..3200].iter().skip(band).step_by(2).map(|&v| f64::from(v)).sum::<f64>() / 1600.0 / 255.0;
-            assert!(own.iter().skip(band).step_by(2).all(|v| (f64::from(*v) - all).abs() < 1e-5));
-        }
-    }
-
-    #[test]
-    fn buffers_of_a_larger_view_do_not_show_in_a_smaller_one() {
-        let data = noise(64 * 64 * 3);
-        let color = [3.0, 1.2, 0.8, 1.1, 0.05, 0.0, 1.0];
-        let mut used = Augmenter::default();
-        used.run(
-            View { data: &data, size: 64, bands: 3, bits: 8, nodata: None },
-            &color,
-            &[1.0; 3],
-            &plain(3),
-            &mut vec![0; 64 * 64 * 12],
-        );
-        let small = View { data: &data[..20 * 20 * 3], size: 20, bands: 3, bits: 8, nodata: None };
-        let mut out = vec![0; 20 * 20 * 12];
-        used.run(small, &color, &[1.0; 3], &plain(3), &mut out);
-        assert_eq!(floats(&out), run(small, &color, &plain(3)));
-    }
-
-    /// `cargo test --release -p geossl-core augment -- --ignored --nocapture` prints milliseconds a view.
-    #[test]
-    #[ignore = "prints timings, for people"]
-    fn timings() {
-        let data = noise(224 * 224 * 3);
-        let view = View { data: &data, size: 224, bands: 3, bits: 8, nodata: None };
-        let (mut augmenter, mut out) = (Augmenter::default(), vec![0; 224 * 224 * 12]);
-        for (name, color) in [
-            ("normalise alone", UNCHANGED),
-            ("jitter", [9.0, 1.2, 0.8, 1.1, 0.05, 0.0, 0.0]),
-            ("jitter, gray", [9.0, 1.2, 0.8, 1.1, 0.05, 1.0, 0.0]),
-            ("jitter, gray, blur 1.0", [9.0, 1.2, 0.8, 1.1, 0.05, 1.0, 1.0]),
-            ("jitter, gray, blur 2.0", [9.0, 1.2, 0.8, 1.1, 0.05, 1.0, 2.0]),
-        ] {
-            for portable in [false, true] {
-                let best = (0..200)
-                    .map(|_| {
-                        let started = std::time::Instant::now();
-                        if portable {
-                            augmenter.run_here(view, &color, &[1.0; 3], &plain(3), &mut out);
-                        } else {
-                            augmenter.run(view, &color, &[1.0; 3], &plain(3), &mut out);
-                        }
-                        started.elapsed().as_secs_f64() * 1e3
-                    })
-                    .fold(f64::INFINITY, f64::min);
-                let kind = if portable { "portable" } else { "detected" };
-                println!("{name:24} {kind} {best:.3} ms");
-            }
         }
     }
 }
