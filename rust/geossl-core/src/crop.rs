@@ -72,12 +72,15 @@ pub enum Cut {
 
 /// What one view shows: an optional resize of the whole region, a window in it, and a flip. The window is then
 /// resized to the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geometry {
     /// Size that the region is resized to first, if it is.
     pub resized: Option<(u32, u32)>,
     /// The window, in pixels of the resized region, or of the region where there is no resize.
     pub window: Rect,
+    /// Left, top, width and height of the part of the window that is shown, in the same pixels, where it is not of
+    /// whole pixels; the window is then the whole pixels around it. Only where there is no resize.
+    pub exact: Option<[f64; 4]>,
     /// Whether the output is mirrored left to right.
     pub flip: bool,
 }
@@ -88,10 +91,21 @@ impl Geometry {
     pub fn shrink(&self, region: (u32, u32), size: u32) -> u32 {
         let (from, to) = match self.resized {
             Some(full) => (region, full),
-            None => ((self.window.width, self.window.height), (size, size)),
+            None => {
+                let whole = (self.window.width, self.window.height);
+                (self.exact.map_or(whole, |[_, _, width, height]| (width as u32, height as u32)), (size, size))
+            }
         };
         let fits = |n: &u32| from.0 >= n.saturating_mul(to.0) && from.1 >= n.saturating_mul(to.1);
         [8, 4, 2].into_iter().find(fits).unwrap_or(1)
+    }
+
+    /// The same view of its window alone, where nothing else of the region is at hand.
+    #[must_use]
+    pub fn of_window(self) -> Self {
+        let (x, y) = (f64::from(self.window.x), f64::from(self.window.y));
+        let exact = self.exact.map(|[left, top, width, height]| [left - x, top - y, width, height]);
+        Self { window: Rect { x: 0, y: 0, ..self.window }, exact, ..self }
     }
 }
 
@@ -143,7 +157,7 @@ pub fn geometry(cut: Cut, spec: &CropSpec, region: (u32, u32), draws: &mut Draws
                 window.y = draws.below((height - window.height + 1) as usize) as u32;
                 window.x = draws.below((width - window.width + 1) as usize) as u32;
             }
-            Geometry { resized: Some((width, height)), window, flip: false }
+            Geometry { resized: Some((width, height)), window, exact: None, flip: false }
         }
     }
 }
@@ -155,7 +169,7 @@ fn random_resized(spec: &CropSpec, region: (u32, u32), draws: &mut Draws) -> Geo
         frame = central(frame, short, short);
     }
     let window = random_resized_crop(frame, spec, draws);
-    Geometry { resized: full, window, flip: draws.chance(spec.flip) }
+    Geometry { resized: full, window, exact: None, flip: draws.chance(spec.flip) }
 }
 
 fn central(frame: Rect, width: u32, height: u32) -> Rect {
@@ -256,8 +270,12 @@ mod tests {
 
     #[test]
     fn a_shrunk_region_has_the_pixels_of_the_output() {
-        let window =
-            |width, height| Geometry { resized: None, window: Rect { x: 5, y: 5, width, height }, flip: false };
+        let window = |width, height| Geometry {
+            resized: None,
+            window: Rect { x: 5, y: 5, width, height },
+            exact: None,
+            flip: false,
+        };
         for (width, height, shrink) in [
             (447, 800, 1),
             (448, 448, 2),

@@ -46,7 +46,7 @@ pub struct Source {
     pub normalize: Option<Normalize>,
     /// Bands that every image must have.
     pub bands: u16,
-    /// Bits of a sample that every image must have, 8 or 16.
+    /// Bits of a sample that every image must have, 8 or 16, or 32, a float.
     pub bits: u8,
     /// Most memory that decoding an image may take, and the largest file, bytes.
     pub max_image_bytes: u64,
@@ -115,7 +115,7 @@ impl Source {
     /// Bytes that a thread may take at most: an image's file, what is decoded of it with all that the decoder holds
     /// beside it (`decode::open` and `Encoded::decode` see to that), and some small things.
     pub fn thread_bytes(&self) -> u64 {
-        // A view as it was cut and its bands apart are less than two views of floats.
+        // A view as it was cut and its bands apart are no more than two views of floats.
         let augment = if self.normalize.is_some() { 2 * self.view_bytes() as u64 } else { 0 };
         2 * self.max_image_bytes + augment + decode::OVERHEAD_BYTES
     }
@@ -224,8 +224,7 @@ impl Source {
                 let (area, geometry) = if geometry.resized.is_some() {
                     (region, geometry)
                 } else {
-                    let area = geometry.window.within(region);
-                    (area, Geometry { window: Rect { x: 0, y: 0, ..area }, ..geometry })
+                    (geometry.window.within(region), geometry.of_window())
                 };
                 let Some(normalize) = &self.normalize else {
                     scratch.resampler.view(&raster, area, &geometry, self.crop.size, outs[view])?;
@@ -234,8 +233,9 @@ impl Source {
                 scratch.cut.resize(self.cut_bytes(), 0);
                 scratch.resampler.view(&raster, area, &geometry, self.crop.size, &mut scratch.cut)?;
                 let (size, bands) = (self.crop.size as usize, usize::from(self.bands));
-                let cut = View { data: &scratch.cut, size, bands, bits: self.bits };
-                scratch.augmenter.run(cut, &self.color_params(epoch, position, view), normalize, outs[view]);
+                let cut = View { data: &scratch.cut, size, bands, bits: self.bits, nodata: raster.nodata };
+                let color = self.color_params(epoch, position, view);
+                scratch.augmenter.run(cut, &color, &vec![1.0; bands], normalize, outs[view]);
             }
             scratch.tally.resample += lap(&mut clock);
             scratch.decoders.recycle(raster);
