@@ -55,8 +55,27 @@ pub struct CropSpec {
     pub flip: f64,
     /// Widen boxes by fMoW's context.
     pub context: bool,
-    /// Decode a JPEG at 1/2, 1/4 or 1/8 of its size where the view is that much smaller.
+    /// Decode a JPEG at 1/2, 1/4 or 1/8 of its size, or a TIFF's overview, where the view is that much smaller.
     pub scaled: bool,
+    /// Share of a random crop's pixels that must have data: crops with less are drawn again.
+    pub min_valid: f64,
+}
+
+impl CropSpec {
+    /// MoCo-v2's `RandomResizedCrop` to `size` pixels a side, and a flip.
+    pub fn new(size: u32) -> Self {
+        Self {
+            size,
+            resize: None,
+            center: false,
+            scale: (0.2, 1.0),
+            ratio: (0.75, 4.0 / 3.0),
+            flip: 0.5,
+            context: true,
+            scaled: false,
+            min_valid: 0.5,
+        }
+    }
 }
 
 /// Which part of a region a view shows.
@@ -72,26 +91,28 @@ pub enum Cut {
 
 /// What one view shows: an optional resize of the whole region, a window in it, and a flip. The window is then
 /// resized to the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Geometry {
     /// Size that the region is resized to first, if it is.
     pub resized: Option<(u32, u32)>,
     /// The window, in pixels of the resized region, or of the region where there is no resize.
     pub window: Rect,
+    /// Where there is no resize, what is shown of the window, if not all of it: left, top, width and height in pixels
+    /// of the region.
+    pub exact: Option<[f64; 4]>,
     /// Whether the output is mirrored left to right.
     pub flip: bool,
 }
 
 impl Geometry {
-    /// How much smaller (1, 2, 4 or 8 times) a region may be decoded, so that it has at least the pixels of what it is
-    /// resized to first: `resized`, or the output of `size` pixels a side.
+    /// How many times smaller a region may be decoded, so that it has at least the pixels of what it is resized to
+    /// first: `resized`, or the output of `size` pixels a side.
     pub fn shrink(&self, region: (u32, u32), size: u32) -> u32 {
         let (from, to) = match self.resized {
             Some(full) => (region, full),
             None => ((self.window.width, self.window.height), (size, size)),
         };
-        let fits = |n: &u32| from.0 >= n.saturating_mul(to.0) && from.1 >= n.saturating_mul(to.1);
-        [8, 4, 2].into_iter().find(fits).unwrap_or(1)
+        (from.0 / to.0.max(1)).min(from.1 / to.1.max(1)).max(1)
     }
 }
 
@@ -143,7 +164,7 @@ pub fn geometry(cut: Cut, spec: &CropSpec, region: (u32, u32), draws: &mut Draws
                 window.y = draws.below((height - window.height + 1) as usize) as u32;
                 window.x = draws.below((width - window.width + 1) as usize) as u32;
             }
-            Geometry { resized: Some((width, height)), window, flip: false }
+            Geometry { resized: Some((width, height)), window, exact: None, flip: false }
         }
     }
 }
@@ -155,7 +176,7 @@ fn random_resized(spec: &CropSpec, region: (u32, u32), draws: &mut Draws) -> Geo
         frame = central(frame, short, short);
     }
     let window = random_resized_crop(frame, spec, draws);
-    Geometry { resized: full, window, flip: draws.chance(spec.flip) }
+    Geometry { resized: full, window, exact: None, flip: draws.chance(spec.flip) }
 }
 
 fn central(frame: Rect, width: u32, height: u32) -> Rect {
@@ -216,16 +237,7 @@ mod tests {
     }
 
     fn spec() -> CropSpec {
-        CropSpec {
-            size: 224,
-            resize: None,
-            center: false,
-            scale: (0.08, 1.0),
-            ratio: (0.75, 4.0 / 3.0),
-            flip: 0.5,
-            context: true,
-            scaled: false,
-        }
+        CropSpec { scale: (0.08, 1.0), ..CropSpec::new(224) }
     }
 
     #[test]
@@ -256,15 +268,17 @@ mod tests {
 
     #[test]
     fn a_shrunk_region_has_the_pixels_of_the_output() {
-        let window =
-            |width, height| Geometry { resized: None, window: Rect { x: 5, y: 5, width, height }, flip: false };
+        let window = |width, height| {
+            let window = Rect { x: 5, y: 5, width, height };
+            Geometry { resized: None, window, exact: None, flip: false }
+        };
         for (width, height, shrink) in [
             (447, 800, 1),
             (448, 448, 2),
-            (900, 895, 2),
+            (900, 895, 3),
             (896, 896, 4),
-            (4000, 1792, 8),
-            (20_000, 20_000, 8),
+            (4000, 1700, 7),
+            (20_000, 20_000, 89),
             (30, 30, 1),
         ] {
             assert_eq!(window(width, height).shrink((30_000, 30_000), 224), shrink);

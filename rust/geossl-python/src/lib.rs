@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod cluster;
 mod error;
+mod foreign;
 mod index;
 mod loader;
 mod pack;

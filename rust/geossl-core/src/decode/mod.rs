@@ -3,17 +3,20 @@
 //! Eight and sixteen unsigned bits stay what they are; every other type of sample becomes a float of 32 bits.
 
 pub(crate) mod exif;
+pub mod foreign;
 pub(crate) mod jpeg;
 pub(crate) mod markers;
 mod png;
 mod tiff;
 pub(crate) mod turbo;
+mod valid;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use self::exif::Turn;
+use self::foreign::{Foreign, Size};
 use crate::crop::{self, Rect};
 use crate::pack::blocks::Unpacker;
 use crate::pack::record::{Codec, Kind, Record};
@@ -102,6 +105,7 @@ enum Format<'a> {
     Png(&'a [u8]),
     Tiff(&'a [u8]),
     Packed(Record<'a>),
+    Foreign(&'a dyn Foreign),
 }
 
 /// An encoded image in memory whose header has been read and found within the limits.
@@ -188,6 +192,13 @@ pub fn packed<'a>(path: &'a Path, record: Record<'a>, max_bytes: u64) -> Result<
     encoded(path, Format::Packed(record), &Header { width, height, bands, bits, bytes, turn }, max_bytes)
 }
 
+/// An image that another library reads; `size` is what the index says of it.
+pub fn foreign<'a>(path: &'a Path, size: Size, reader: &'a dyn Foreign, max_bytes: u64) -> Result<Encoded<'a>> {
+    let Size { width, height, bands, bits } = size;
+    let header = Header { width, height, bands, bits, bytes: 0, turn: Turn::of(1) };
+    encoded(path, Format::Foreign(reader), &header, max_bytes)
+}
+
 fn encoded<'a>(path: &'a Path, format: Format<'a>, header: &Header, max_bytes: u64) -> Result<Encoded<'a>> {
     let Header { width, height, bands, bits, bytes, turn } = *header;
     if width == 0 || height == 0 || bands == 0 {
@@ -248,9 +259,13 @@ impl<'a> Encoded<'a> {
         let rect = self.turn.stored_from_upright(rect, stored);
         decoders.jpeg.max_bytes = self.max_bytes;
         let raster = match &self.format {
-            Format::Jpeg(bytes) => decoders.jpeg.decode(path, bytes, stored, rect, shrink)?,
+            Format::Jpeg(bytes) => decoders.jpeg.decode(path, bytes, stored, rect, jpeg::scale(shrink))?,
             Format::Png(bytes) => png::decode(path, bytes, self.bands)?,
             Format::Tiff(bytes) => tiff::decode(path, bytes, rect, self.bands, self.bits, self.max_bytes)?,
+            Format::Foreign(reader) => {
+                self.check_bytes(rect)?;
+                reader.read(path, Want { rect, ..want })?
+            }
             Format::Packed(record) => self.unpack(record, rect, shrink, decoders)?,
         };
         if self.turn.is_none() {
@@ -261,12 +276,24 @@ impl<'a> Encoded<'a> {
         Ok(raster)
     }
 
+    /// Fails where the pixels of `rect` take more than the limit.
+    fn check_bytes(&self, rect: Rect) -> Result<()> {
+        let bytes = sample_bytes(rect.width, rect.height, self.bands, self.bits);
+        if bytes <= self.max_bytes {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes >> 20;
+        let limit = mib(self.max_bytes);
+        Err(Error::data(self.path, format!("{} MiB to decode, over the limit of {limit} MiB", mib(bytes))))
+    }
+
     fn unpack(&self, record: &Record<'_>, rect: Rect, shrink: u32, decoders: &mut Decoders) -> Result<Raster> {
         if record.kind.codec != Codec::Jpeg {
             let (raster, bytes) = decoders.unpacker.decode(self.path, record, rect)?;
             decoders.packed_bytes += bytes;
             return Ok(raster);
         }
+        let shrink = jpeg::scale(shrink);
         // A JPEG of the segments around the rectangle, which is decoded like a file.
         let units = record.kind.covering(rect, jpeg::MARGIN * shrink);
         let part = record.kind.rect(units);
