@@ -5,7 +5,7 @@ use std::path::Path;
 use geossl_core::decode::foreign::Foreign;
 use geossl_core::decode::{Raster, Samples, Want};
 use geossl_core::{Error, Result};
-use numpy::{Element, PyArrayMethods, PyReadonlyArray3, PyUntypedArrayMethods};
+use numpy::{Element, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 /// A function (path, window, bands, nodata) -> (array [h, w, C], whether samples may be without data); see
