@@ -4,11 +4,16 @@ The transforms are MoCo-v2's (arXiv 2003.04297, section 3), in its order: jitter
 normalisation. Their parameters come with the batch, one row a view, drawn by the loader from keyed
 randomness; nothing here is random. The maths is that of `torchvision.transforms.v2.functional` on float
 images, which the tests compare with, view by view.
+
+While a batch is worked on, samples without data are NaN: they have no part in any other sample, and become 0,
+the mean, in the end.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,64 +28,114 @@ if TYPE_CHECKING:
 ORDER, BRIGHTNESS, CONTRAST, SATURATION, HUE, GRAY, SIGMA = range(7)
 # ORDERS[n] is the n-th permutation, in lexicographic order, of (brightness, contrast, saturation, hue).
 ORDERS = torch.tensor(list(itertools.permutations(range(4))))
+# What each dtype is divided by.
+TOPS = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: None}
 # Weights of red, green and blue in the grayscale image (ITU-R 601, as torchvision and Pillow round them).
 LUMA = (0.2989, 0.587, 0.114)
 
 
-def augment(images: Tensor, color: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
+def augment(
+    images: Tensor,
+    color: Tensor,
+    *,
+    mean: Tensor,
+    std: Tensor,
+    gains: Tensor | None = None,
+    nodata: float | None = None,
+) -> Tensor:
     """Change the colours of a batch by each view's own parameters, blur it, and normalise it.
 
     Args:
-        images: uint8 or uint16 [B, C, H, W], in any memory layout.
+        images: uint8, uint16 or float32 [B, C, H, W], in any memory layout. Integers are scaled to 0..1 and
+            kept there; floats stay as they are.
         color: float32 [B, 7]: order, brightness, contrast, saturation, hue, gray, sigma. `order` is -1 for
             no jitter, else 0..23, the lexicographic number of the permutation of (brightness, contrast,
             saturation, hue) that the jitter follows; the next three are factors, `hue` a share of the
             circle, `gray` 1 or 0, `sigma` the blur in pixels (0: none). Leave it on the CPU, where it
             decides which views each operation touches; on another device it has to be waited for.
-        mean: float32 [C] on the images' device, of values scaled to 0..1.
+        mean: float32 [C] on the images' device, of integers scaled to 0..1, of floats as they are.
         std: float32 [C], likewise.
+        gains: float32 [B, C], the factor of each band, which it is multiplied by before all else; 0 for a
+            band that is not there or dropped. None: all 1.
+        nodata: The value of integers without data; None where all have data. Floats without data are NaN.
 
     Returns:
-        float32 [B, C, H, W] in channels_last memory, on the images' device. Saturation, hue and grayscale
-        apply to three bands only; with any other number, contrast is about each band's own mean.
+        float32 [B, C, H, W] in channels_last memory, on the images' device; 0 where there is no data and in
+        bands of gain 0. Saturation, hue and grayscale apply to three bands only, and take a pixel's data away
+        where one of the three has none; with any other number, contrast is about each band's own mean.
+
+    Raises:
+        TypeError: Images of another dtype.
 
     """
     params = color.cpu()
-    views = _unit(images)
-    _jitter(views, params)
+    views = _values(images, gains, nodata)
+    limits = (-math.inf, math.inf) if images.dtype == torch.float32 else (0.0, 1.0)
+    masked = nodata is not None or images.dtype == torch.float32
+    _jitter(views, params, limits, masked=masked)
     if views.shape[1] == 3:
         picked = _where(params[:, GRAY] > 0, views.device)
         if picked is not None:
             views.index_copy_(0, picked, _grayscale(views[picked]).expand(-1, 3, -1, -1))
-    _blur(views, params[:, SIGMA])
-    return _normalize(views, mean, std)
+    _blur(views, params[:, SIGMA], masked=masked)
+    return _normalize(views, mean, std, gains, masked=masked)
 
 
-def normalize(images: Tensor, *, mean: Tensor, std: Tensor) -> Tensor:
+def normalize(
+    images: Tensor, *, mean: Tensor, std: Tensor, gains: Tensor | None = None, nodata: float | None = None
+) -> Tensor:
     """Scale a batch to 0..1 and normalise it, without changing colours; for evaluation.
 
     Args:
-        images: uint8 or uint16 [B, C, H, W].
-        mean: float32 [C] on the images' device, of values scaled to 0..1.
+        images: uint8, uint16 or float32 [B, C, H, W]; floats are not scaled.
+        mean: float32 [C] on the images' device, of integers scaled to 0..1, of floats as they are.
         std: float32 [C], likewise.
+        gains: float32 [B, C], the factor of each band; 0 for a band that is not there. None: all 1.
+        nodata: The value of integers without data; None where all have data. Floats without data are NaN.
 
     Returns:
-        float32 [B, C, H, W] in channels_last memory.
+        float32 [B, C, H, W] in channels_last memory; 0 where there is no data and in bands of gain 0.
+
+    Raises:
+        TypeError: Images of another dtype.
 
     """
-    return _normalize(_unit(images), mean, std)
+    masked = nodata is not None or images.dtype == torch.float32
+    return _normalize(_values(images, gains, nodata), mean, std, gains, masked=masked)
 
 
-def _unit(images: Tensor) -> Tensor:
-    """Values scaled to 0..1, one plane a band, which suits the colour maths better than channels_last."""
-    if images.dtype not in {torch.uint8, torch.uint16}:
-        raise TypeError(f"images must be uint8 or uint16, not {images.dtype}")
-    top = 255.0 if images.dtype == torch.uint8 else 65535.0
-    return images.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(top)
+def _values(images: Tensor, gains: Tensor | None, nodata: float | None) -> Tensor:
+    """Values with the gains applied, integers scaled to 0..1, NaN where there is no data.
+
+    One plane a band, which suits the colour maths better than channels_last.
+    """
+    if images.dtype not in TOPS:
+        raise TypeError(f"images must be uint8, uint16 or float32, not {images.dtype}")
+    views = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    top = TOPS[images.dtype]
+    if top is not None:
+        if nodata is not None:
+            views.masked_fill_(views == nodata, math.nan)
+        views.div_(top)
+    if gains is not None:
+        factors = _per_plane(gains, views)
+        # A band that is not there has no data to lack.
+        views.mul_(factors).masked_fill_(factors == 0, 0)
+        if top is not None:
+            views.clamp_(0, 1)
+    return views
 
 
-def _normalize(views: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def _per_plane(values: Tensor, views: Tensor) -> Tensor:
+    return values.to(views.device, non_blocking=True)[:, :, None, None]
+
+
+def _normalize(views: Tensor, mean: Tensor, std: Tensor, gains: Tensor | None, *, masked: bool) -> Tensor:
     views.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+    if gains is not None:
+        views.masked_fill_(_per_plane(gains, views) == 0, 0)
+    if masked:
+        views.masked_fill_(views.isnan(), 0)
     return views.contiguous(memory_format=torch.channels_last)
 
 
@@ -90,13 +145,16 @@ def _where(mask: Tensor, device: torch.device) -> Tensor | None:
     return found.to(device, non_blocking=True) if len(found) else None
 
 
-def _jitter(views: Tensor, params: Tensor) -> None:
+def _jitter(views: Tensor, params: Tensor, limits: tuple[float, float], *, masked: bool) -> None:
     """Apply each view's four operations in its own order, in place; views that share a step go together."""
     order = params[:, ORDER].long()
     steps = ORDERS[order.clamp(min=0)]  # [B, 4]: which operation comes first, second, ...
-    operations: list[Callable[[Tensor, Tensor], Tensor]] = [_brightness, _contrast]
+    operations: list[Callable[[Tensor, Tensor], Tensor]] = [
+        functools.partial(_brightness, limits=limits),
+        functools.partial(_contrast, limits=limits, masked=masked),
+    ]
     if views.shape[1] == 3:
-        operations += [_saturation, _hue]
+        operations += [functools.partial(_saturation, limits=limits), _hue]
     for position in range(4):
         for number, operation in enumerate(operations):
             mask = (order >= 0) & (steps[:, position] == number)
@@ -106,21 +164,25 @@ def _jitter(views: Tensor, params: Tensor) -> None:
                 views.index_copy_(0, picked, operation(views[picked], amount.view(-1, 1, 1, 1)))
 
 
-def _brightness(views: Tensor, factor: Tensor) -> Tensor:
-    return views.mul_(factor).clamp_(0, 1)
+def _brightness(views: Tensor, factor: Tensor, *, limits: tuple[float, float]) -> Tensor:
+    return views.mul_(factor).clamp_(*limits)
 
 
-def _contrast(views: Tensor, factor: Tensor) -> Tensor:
-    gray = _grayscale(views) if views.shape[1] == 3 else views
-    return _blend(views, gray.mean(dim=(2, 3), keepdim=True), factor)
+def _contrast(views: Tensor, factor: Tensor, *, limits: tuple[float, float], masked: bool) -> Tensor:
+    if masked:
+        means = views.nanmean(dim=(2, 3), keepdim=True)
+        means.masked_fill_(means.isnan(), 0)  # a band without any data has no part in the gray value
+    else:
+        means = views.mean(dim=(2, 3), keepdim=True)
+    return _blend(views, _grayscale(means) if views.shape[1] == 3 else means, factor, limits)
 
 
-def _saturation(views: Tensor, factor: Tensor) -> Tensor:
-    return _blend(views, _grayscale(views), factor)
+def _saturation(views: Tensor, factor: Tensor, *, limits: tuple[float, float]) -> Tensor:
+    return _blend(views, _grayscale(views), factor, limits)
 
 
-def _blend(views: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return views.mul_(factor).add_(other * (1 - factor)).clamp_(0, 1)
+def _blend(views: Tensor, other: Tensor, factor: Tensor, limits: tuple[float, float]) -> Tensor:
+    return views.mul_(factor).add_(other * (1 - factor)).clamp_(*limits)
 
 
 def _grayscale(views: Tensor) -> Tensor:
@@ -143,11 +205,12 @@ def _hue(views: Tensor, shift: Tensor) -> Tensor:
     return torch.cat(shares, 1).clamp_(0, 1).mul_(chroma).add_(least)
 
 
-def _blur(views: Tensor, sigmas: Tensor) -> None:
+def _blur(views: Tensor, sigmas: Tensor, *, masked: bool) -> None:
     """Blur by each view's own sigma, in place.
 
-    The kernel reaches 3 sigma, rounded up, and the image is reflected at its borders. Rows and columns are
-    blurred by a matrix product each: kernels of any width share one batched product.
+    The kernel reaches 3 sigma, rounded up, and the image is reflected at its borders. Samples without data have
+    no part in the others, and stay. Rows and columns are blurred by a matrix product each: kernels of any width
+    share one batched product.
     """
     picked = _where(sigmas > 0, views.device)
     if picked is None:
@@ -164,8 +227,17 @@ def _blur(views: Tensor, sigmas: Tensor) -> None:
     columns = rows if width == height else _blur_matrices(kernels, width)
     # With the bands between rows and columns, both products are over plain matrices: no copy a band.
     lines = views[picked].transpose(1, 2).contiguous()  # [N, H, C, W]
-    blurred = (rows @ lines.flatten(2)).view(len(picked), -1, width) @ columns.mT
-    views.index_copy_(0, picked, blurred.view_as(lines).transpose(1, 2))
+
+    def blurred(lines: Tensor) -> Tensor:
+        return ((rows @ lines.flatten(2)).view(len(lines), -1, width) @ columns.mT).view_as(lines)
+
+    if masked:
+        lacking = lines.isnan()
+        shares = blurred((~lacking).to(lines.dtype))
+        lines = blurred(lines.masked_fill_(lacking, 0)).div_(shares).masked_fill_(lacking, math.nan)
+    else:
+        lines = blurred(lines)
+    views.index_copy_(0, picked, lines.transpose(1, 2))
 
 
 def _blur_matrices(kernels: Tensor, size: int) -> Tensor:

@@ -100,6 +100,10 @@ class ColorConfig(Section):
     """Probability of Gaussian blur."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """Standard deviation of the blur, pixels at a view of 224; scaled with the view's size."""
+    band_jitter: float = Field(0.1, ge=0, lt=1)
+    """Each band has a factor of its own, 1 - b to 1 + b (other than three bands only)."""
+    band_dropout: float = Field(0.0, ge=0, le=1)
+    """Probability that a band is dropped: it is 0 after normalisation. At least one stays."""
     mean: tuple[float, ...] | None = None
     """Per-band mean, of values scaled to 0..1; by default ImageNet's for 8-bit RGB, else measured."""
     std: tuple[float, ...] | None = None

@@ -97,8 +97,8 @@ pub struct Geometry {
     pub resized: Option<(u32, u32)>,
     /// The window, in pixels of the resized region, or of the region where there is no resize.
     pub window: Rect,
-    /// Where there is no resize, what is shown of the window, if not all of it: left, top, width and height in pixels
-    /// of the region.
+    /// Left, top, width and height of the part of the window that is shown, in the same pixels, where it is not of
+    /// whole pixels; the window is then the whole pixels around it. Only where there is no resize.
     pub exact: Option<[f64; 4]>,
     /// Whether the output is mirrored left to right.
     pub flip: bool,
@@ -110,9 +110,20 @@ impl Geometry {
     pub fn shrink(&self, region: (u32, u32), size: u32) -> u32 {
         let (from, to) = match self.resized {
             Some(full) => (region, full),
-            None => ((self.window.width, self.window.height), (size, size)),
+            None => {
+                let whole = (self.window.width, self.window.height);
+                (self.exact.map_or(whole, |[_, _, width, height]| (width as u32, height as u32)), (size, size))
+            }
         };
         (from.0 / to.0.max(1)).min(from.1 / to.1.max(1)).max(1)
+    }
+
+    /// The same view of its window alone, where nothing else of the region is at hand.
+    #[must_use]
+    pub fn of_window(self) -> Self {
+        let (x, y) = (f64::from(self.window.x), f64::from(self.window.y));
+        let exact = self.exact.map(|[left, top, width, height]| [left - x, top - y, width, height]);
+        Self { window: Rect { x: 0, y: 0, ..self.window }, exact, ..self }
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Stage {
     Substitute = 5,
     /// Seeding of k-means.
     Cluster = 6,
+    /// Factors and dropout of bands.
+    Bands = 7,
 }
 
 /// A stream of draws.

@@ -70,12 +70,15 @@ struct ColorOptions {
     gray_p: f64,
     blur_p: f64,
     blur_sigma: (f64, f64),
+    band_jitter: f64,
+    band_dropout: f64,
 }
 
 impl From<ColorOptions> for ColorSpec {
     fn from(o: ColorOptions) -> Self {
-        let ColorOptions { jitter_p, brightness, contrast, saturation, hue, gray_p, blur_p, blur_sigma } = o;
-        Self { jitter_p, brightness, contrast, saturation, hue, gray_p, blur_p, blur_sigma }
+        let ColorOptions { jitter_p, brightness, contrast, saturation, hue, gray_p, blur_p, blur_sigma, .. } = o;
+        let ColorOptions { band_jitter, band_dropout, .. } = o;
+        Self { jitter_p, brightness, contrast, saturation, hue, gray_p, blur_p, blur_sigma, band_jitter, band_dropout }
     }
 }
 

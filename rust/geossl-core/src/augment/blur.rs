@@ -18,6 +18,10 @@ pub struct Blur {
     moved: Vec<[usize; 2]>,
     /// One row blurred downwards, with as many pixels more on each side as the kernel reaches.
     padded: Vec<f32>,
+    /// Likewise the weight of the samples with data in that row.
+    shares: Vec<f32>,
+    /// And along it.
+    across: Vec<f32>,
 }
 
 impl Blur {
@@ -32,6 +36,7 @@ impl Blur {
         self.moved.clear();
         self.moved.extend((0..=radius).map(|distance| [radius - distance, radius + distance]));
         self.padded.resize(wide(size) + 2 * radius, 0.0);
+        self.shares.resize(wide(size) + 2 * radius, 0.0);
     }
 
     /// Blurs row `y` of a plane of `size` pixels a side into the first `size` values of `out`, which is `wide(size)`
@@ -40,17 +45,55 @@ impl Blur {
     #[inline(always)]
     #[allow(clippy::inline_always)] // the caller is compiled once for each kind of machine, with all that it calls
     pub fn row(&mut self, plane: &[f32], size: usize, y: usize, out: &mut [f32]) {
+        self.reach(size, y);
+        let radius = self.weights.len() - 1;
+        weigh(&self.weights, &self.rows, plane, &mut self.padded[radius..][..out.len()]);
+        pad(&mut self.padded, radius, size);
+        weigh(&self.weights, &self.moved, &self.padded, out);
+    }
+
+    /// The same of a plane where samples without data are NaN: these have no part in the others, and stay NaN.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // as above
+    pub fn row_valid(&mut self, plane: &[f32], size: usize, y: usize, out: &mut [f32]) {
+        self.reach(size, y);
+        let radius = self.weights.len() - 1;
+        let line = radius..radius + out.len();
+        weigh_by(
+            &self.weights,
+            &self.rows,
+            plane,
+            &mut self.padded[line.clone()],
+            |v| if v.is_nan() { 0.0 } else { v },
+        );
+        weigh_by(&self.weights, &self.rows, plane, &mut self.shares[line], |v| if v.is_nan() { 0.0 } else { 1.0 });
+        pad(&mut self.padded, radius, size);
+        pad(&mut self.shares, radius, size);
+        weigh(&self.weights, &self.moved, &self.padded, out);
+        self.across.resize(out.len(), 0.0);
+        weigh(&self.weights, &self.moved, &self.shares, &mut self.across);
+        for ((v, share), center) in out.iter_mut().zip(&self.across).zip(&plane[y * size..][..size]) {
+            *v = if center.is_nan() { f32::NAN } else { *v / share };
+        }
+    }
+
+    /// Finds the rows that row `y` is made of.
+    fn reach(&mut self, size: usize, y: usize) {
         let radius = self.weights.len() - 1;
         let row = |y: isize| reflect(y, size) * size;
         self.rows.clear();
         self.rows
             .extend((0..=radius as isize).map(|distance| [row(y as isize - distance), row(y as isize + distance)]));
-        weigh(&self.weights, &self.rows, plane, &mut self.padded[radius..][..out.len()]);
-        for i in 0..radius {
-            self.padded[radius - 1 - i] = self.padded[radius + reflect(-1 - i as isize, size)];
-            self.padded[radius + size + i] = self.padded[radius + reflect((size + i) as isize, size)];
-        }
-        weigh(&self.weights, &self.moved, &self.padded, out);
+    }
+}
+
+/// Mirrors a line of `size` values, which starts at `radius`, to both sides.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as above
+fn pad(line: &mut [f32], radius: usize, size: usize) {
+    for i in 0..radius {
+        line[radius - 1 - i] = line[radius + reflect(-1 - i as isize, size)];
+        line[radius + size + i] = line[radius + reflect((size + i) as isize, size)];
     }
 }
 
@@ -69,12 +112,19 @@ fn reflect(i: isize, size: usize) -> usize {
 #[inline(always)]
 #[allow(clippy::inline_always)] // as above
 fn weigh(weights: &[f32], starts: &[[usize; 2]], source: &[f32], out: &mut [f32]) {
+    weigh_by(weights, starts, source, out, |v| v);
+}
+
+/// The same of what `value` makes of the samples.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as above
+fn weigh_by(weights: &[f32], starts: &[[usize; 2]], source: &[f32], out: &mut [f32], value: impl Fn(f32) -> f32) {
     for (chunk, out) in out.as_chunks_mut::<WIDE>().0.iter_mut().enumerate() {
         let mut sums = [0.0; WIDE];
         for (weight, [one, other]) in weights.iter().zip(starts) {
             let (one, other) = (&source[one + chunk * WIDE..][..WIDE], &source[other + chunk * WIDE..][..WIDE]);
             for ((sum, a), b) in sums.iter_mut().zip(one).zip(other) {
-                *sum += weight * (a + b);
+                *sum += weight * (value(*a) + value(*b));
             }
         }
         *out = sums;
@@ -96,6 +146,40 @@ mod tests {
             row[..size].to_vec()
         };
         (0..size).flat_map(line).collect()
+    }
+
+    fn blurred_valid(plane: &[f32], size: usize, sigma: f32) -> Vec<f32> {
+        let mut blur = Blur::default();
+        blur.prepare(sigma, size);
+        let plane = [plane, &[0.5; WIDE]].concat();
+        let mut row = vec![0.0; wide(size)];
+        let line = |y| {
+            blur.row_valid(&plane, size, y, &mut row);
+            row[..size].to_vec()
+        };
+        (0..size).flat_map(line).collect()
+    }
+
+    #[test]
+    fn samples_without_data_have_no_part_and_stay() {
+        for (size, sigma) in [(1, 2.0), (9, 0.6), (40, 2.0), (33, 30.0)] {
+            let lacks = |i: usize| (i * 7919 % 11 < 4 && i > 0) || (i / size > 20 && i % size > 15);
+            let value = |i: usize| (i * 31 % 17) as f32 * 0.05;
+            let made = |f: &dyn Fn(usize) -> f32| (0..size * size).map(f).collect::<Vec<f32>>();
+            let got = blurred_valid(&made(&|i| if lacks(i) { f32::NAN } else { value(i) }), size, sigma);
+            let sums = blurred(&made(&|i| if lacks(i) { 0.0 } else { value(i) }), size, sigma);
+            let shares = blurred(&made(&|i| if lacks(i) { 0.0 } else { 1.0 }), size, sigma);
+            for i in 0..size * size {
+                if lacks(i) {
+                    assert!(got[i].is_nan());
+                } else {
+                    assert!((got[i] - sums[i] / shares[i]).abs() < 1e-5);
+                }
+            }
+            // Where all have data, as ever.
+            let (plain, whole) = (blurred(&made(&value), size, sigma), blurred_valid(&made(&value), size, sigma));
+            assert!(plain.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-5));
+        }
     }
 
     #[test]

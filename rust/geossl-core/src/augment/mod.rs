@@ -2,7 +2,8 @@
 //!
 //! The maths is that of `geossl.augment`, the device's version, and the parameters are those of `color`. A view is
 //! worked on in blocks that stay in the first-level cache: a block is read, goes through every step up to the
-//! contrast, which has to know the whole image's mean, then through those after it, and is written, normalised.
+//! contrast, which has to know the whole image's mean, then through those after it, and is written, normalised. On the
+//! way, samples without data are NaN.
 
 mod blur;
 mod steps;
@@ -16,7 +17,7 @@ use crate::color::COLOR_PARAMS;
 /// Pixels of a block.
 const BLOCK: usize = 512;
 
-/// Mean and standard deviation of each band, of values scaled to 0..1.
+/// Mean and standard deviation of each band: of integers, of values scaled to 0..1; of floats, of their own values.
 #[derive(Debug, Clone)]
 pub struct Normalize {
     /// Mean, one a band.
@@ -26,7 +27,7 @@ pub struct Normalize {
 }
 
 /// A view as the resampler writes it: `size` x `size` pixels, row after row, bands within the pixel, samples of
-/// `bits` (8 or 16) in the machine's byte order.
+/// `bits` (8 or 16, or 32, a float) in the machine's byte order.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The samples.
@@ -37,6 +38,8 @@ pub struct View<'a> {
     pub bands: usize,
     /// Bits of a sample.
     pub bits: u8,
+    /// The value of integers without data, if there may be any. Floats without data are NaN.
+    pub nodata: Option<f32>,
 }
 
 /// The buffers that a view is worked on in; one a thread.
@@ -50,73 +53,144 @@ pub struct Augmenter {
 }
 
 impl Augmenter {
-    /// Writes the view to `out`, its colours changed by `color` (see `color::draw`), blurred and normalised, as
-    /// float32 in the machine's byte order, in the layout of the view. With AVX2 and without, the bits are the same.
-    pub fn run(&mut self, view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize, out: &mut [u8]) {
+    /// Writes the view to `out`, its bands multiplied by `gains` and its colours changed by `color` (see `color::draw`
+    /// and `color::gains`), blurred and normalised, as float32 in the machine's byte order, in the layout of the view.
+    /// Samples without data, and bands of gain 0, become 0. With AVX2 and without, the bits are the same.
+    pub fn run(
+        &mut self,
+        view: View<'_>,
+        color: &[f32; COLOR_PARAMS],
+        gains: &[f32],
+        normalize: &Normalize,
+        out: &mut [u8],
+    ) {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") {
             // SAFETY: this processor has AVX2.
-            return unsafe { self.run_avx2(view, color, normalize, out) };
+            return unsafe { self.run_avx2(view, color, gains, normalize, out) };
         }
-        self.run_here(view, color, normalize, out);
+        self.run_here(view, color, gains, normalize, out);
     }
 
     // AVX2 doubles the vectors. It has no fused multiply-add, which would round otherwise.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
-    fn run_avx2(&mut self, view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize, out: &mut [u8]) {
-        self.run_here(view, color, normalize, out);
+    fn run_avx2(
+        &mut self,
+        view: View<'_>,
+        color: &[f32; COLOR_PARAMS],
+        gains: &[f32],
+        normalize: &Normalize,
+        out: &mut [u8],
+    ) {
+        self.run_here(view, color, gains, normalize, out);
     }
 
     #[inline(always)]
     #[allow(clippy::inline_always)] // compiled once for each kind of machine, with all that it calls
-    fn run_here(&mut self, view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize, out: &mut [u8]) {
+    fn run_here(
+        &mut self,
+        view: View<'_>,
+        color: &[f32; COLOR_PARAMS],
+        gains: &[f32],
+        normalize: &Normalize,
+        out: &mut [u8],
+    ) {
         let View { size, bands, .. } = view;
         let (pixels, stride, sigma) = (size * size, stride(size), color[COLOR_PARAMS - 1]);
-        let steps = steps::plan(color, bands);
+        let masked = view.nodata.is_some() || view.bits == 32;
+        let limits = if view.bits == 32 { steps::ALL } else { steps::UNIT };
+        let scales = scales(normalize, gains);
+        let steps = steps::plan(color, bands, masked);
         let contrast = steps.iter().position(|step| matches!(step, Step::Contrast(_)));
         let (before, after) = steps.split_at(contrast.unwrap_or(steps.len()));
         let blurs = sigma > 0.0;
         self.planes.resize(bands * stride, 0.0);
-        let mut sums = vec![0.0_f64; bands];
+        let mut sums = vec![(0.0_f64, 0); bands];
         for range in blocks(pixels) {
             let mut block = cut(&mut self.planes, stride, &range);
             match view.bits {
                 8 => unpack::<1>(view, &range, &mut block),
-                _ => unpack::<2>(view, &range, &mut block),
+                16 => unpack::<2>(view, &range, &mut block),
+                _ => unpack::<4>(view, &range, &mut block),
             }
-            steps::apply(before, &[], &mut block);
+            for (values, gain) in block.iter_mut().zip(gains) {
+                if *gain == 0.0 {
+                    // A band that is not there has no data to lack.
+                    values.fill(0.0);
+                } else if *gain != 1.0 {
+                    steps::multiply(values, *gain, limits);
+                }
+            }
+            steps::apply(before, &[], limits, &mut block);
             if contrast.is_some() {
-                for (sum, values) in sums.iter_mut().zip(&block) {
-                    *sum += steps::sum(values);
+                for (total, values) in sums.iter_mut().zip(&block) {
+                    let (sum, count) = steps::sum(values, masked);
+                    *total = (total.0 + sum, total.1 + count);
                 }
             } else if !blurs {
-                write(&block, normalize, &mut out[range_of(&range, bands)]);
+                write(&block, &scales, &mut out[range_of(&range, bands)]);
             }
         }
         if contrast.is_some() {
-            let means: Vec<f32> = sums.iter().map(|sum| (sum / pixels as f64) as f32).collect();
+            let means: Vec<f32> = sums.iter().map(|&(sum, count)| (sum / count.max(1) as f64) as f32).collect();
             let centers = steps::centers(&means);
             for range in blocks(pixels) {
                 let mut block = cut(&mut self.planes, stride, &range);
-                steps::apply(after, &centers, &mut block);
+                steps::apply(after, &centers, limits, &mut block);
                 if !blurs {
-                    write(&block, normalize, &mut out[range_of(&range, bands)]);
+                    write(&block, &scales, &mut out[range_of(&range, bands)]);
                 }
             }
         }
         if blurs {
-            self.blur.prepare(sigma, size);
-            self.rows.resize(bands * wide(size), 0.0);
-            for y in 0..size {
-                for (row, plane) in self.rows.chunks_exact_mut(wide(size)).zip(self.planes.chunks_exact(stride)) {
-                    self.blur.row(plane, size, y, row);
-                }
-                let row = cut(&mut self.rows, wide(size), &(0..size));
-                write(&row, normalize, &mut out[range_of(&(y * size..(y + 1) * size), bands)]);
-            }
+            self.blur(sigma, size, masked, &scales, out);
         }
     }
+
+    /// Blurs the planes and writes them.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // as above
+    fn blur(&mut self, sigma: f32, size: usize, masked: bool, scales: &[Scale], out: &mut [u8]) {
+        let (stride, bands) = (stride(size), scales.len());
+        self.blur.prepare(sigma, size);
+        self.rows.resize(bands * wide(size), 0.0);
+        let lacking: Vec<bool> = self
+            .planes
+            .chunks_exact(stride)
+            .map(|plane| masked && plane[..size * size].iter().fold(false, |any, v| any | v.is_nan()))
+            .collect();
+        for y in 0..size {
+            let planes = self.planes.chunks_exact(stride);
+            for ((row, plane), lacking) in self.rows.chunks_exact_mut(wide(size)).zip(planes).zip(&lacking) {
+                if *lacking {
+                    self.blur.row_valid(plane, size, y, row);
+                } else {
+                    self.blur.row(plane, size, y, row);
+                }
+            }
+            let row = cut(&mut self.rows, wide(size), &(0..size));
+            write(&row, scales, &mut out[range_of(&(y * size..(y + 1) * size), bands)]);
+        }
+    }
+}
+
+/// What is taken from a band's values, and what the rest is multiplied by.
+#[derive(Clone, Copy)]
+struct Scale {
+    mean: f32,
+    factor: f32,
+}
+
+fn scales(normalize: &Normalize, gains: &[f32]) -> Vec<Scale> {
+    let bands = normalize.mean.iter().zip(&normalize.std).zip(gains);
+    bands
+        .map(
+            |((&mean, std), &gain)| {
+                if gain == 0.0 { Scale { mean: 0.0, factor: 0.0 } } else { Scale { mean, factor: 1.0 / std } }
+            },
+        )
+        .collect()
 }
 
 /// Values from one plane's start to the next's, with the room that the blur asks for.
@@ -139,13 +213,14 @@ fn cut<'a>(planes: &'a mut [f32], stride: usize, range: &Range<usize>) -> Vec<&'
     planes.chunks_exact_mut(stride).map(|plane| &mut plane[range.clone()]).collect()
 }
 
-/// Reads the pixels of `range` as values 0..1, band by band. `BYTES` is the size of a sample.
+/// Reads the pixels of `range` as values, of integers 0..1, band by band. `BYTES` is the size of a sample.
 #[inline(always)]
 #[allow(clippy::inline_always)] // as above
 fn unpack<const BYTES: usize>(view: View<'_>, range: &Range<usize>, block: &mut [&mut [f32]]) {
     let value = |sample: &[u8; BYTES]| match BYTES {
         1 => f32::from(sample[0]) * (1.0 / 255.0),
-        _ => f32::from(u16::from_ne_bytes([sample[0], sample[BYTES - 1]])) * (1.0 / 65535.0),
+        2 => f32::from(u16::from_ne_bytes([sample[0], sample[BYTES - 1]])) * (1.0 / 65535.0),
+        _ => f32::from_ne_bytes([sample[0], sample[BYTES / 4], sample[BYTES / 2], sample[BYTES - 1]]),
     };
     let samples = &view.data.as_chunks::<BYTES>().0[range.start * view.bands..range.end * view.bands];
     if let [red, green, blue] = block {
@@ -154,34 +229,41 @@ fn unpack<const BYTES: usize>(view: View<'_>, range: &Range<usize>, block: &mut 
         {
             [*r, *g, *b] = [value(&pixel[0]), value(&pixel[1]), value(&pixel[2])];
         }
-        return;
+    } else {
+        for (band, values) in block.iter_mut().enumerate() {
+            for (pixel, v) in samples.chunks_exact(view.bands).zip(values.iter_mut()) {
+                *v = value(&pixel[band]);
+            }
+        }
     }
-    for (band, values) in block.iter_mut().enumerate() {
-        for (pixel, v) in samples.chunks_exact(view.bands).zip(values.iter_mut()) {
-            *v = value(&pixel[band]);
+    if let (1 | 2, Some(nodata)) = (BYTES, view.nodata) {
+        // No two integers are scaled to the same value.
+        let nodata = nodata * if BYTES == 1 { 1.0 / 255.0 } else { 1.0 / 65535.0 };
+        for values in block {
+            values.iter_mut().for_each(|v| *v = if *v == nodata { f32::NAN } else { *v });
         }
     }
 }
 
-/// Writes planes normalised, bands within the pixel.
+/// Writes planes normalised, bands within the pixel, and 0 where there is no data.
 #[inline(always)]
 #[allow(clippy::inline_always)] // as above
-fn write(block: &[&mut [f32]], normalize: &Normalize, out: &mut [u8]) {
+fn write(block: &[&mut [f32]], scales: &[Scale], out: &mut [u8]) {
+    let value = |v: f32, scale: Scale| {
+        let v = (v - scale.mean) * scale.factor;
+        (if v.is_nan() { 0.0 } else { v }).to_ne_bytes()
+    };
     let (out, _) = out.as_chunks_mut::<{ size_of::<f32>() }>();
-    let Normalize { mean, std } = normalize;
-    if let ([red, green, blue], [m0, m1, m2], [s0, s1, s2]) = (block, mean.as_slice(), std.as_slice()) {
-        let scale = [1.0 / s0, 1.0 / s1, 1.0 / s2];
+    if let ([red, green, blue], [s0, s1, s2]) = (block, scales) {
         for (((o, r), g), b) in out.as_chunks_mut::<3>().0.iter_mut().zip(red.iter()).zip(green.iter()).zip(blue.iter())
         {
-            let values = [(r - m0) * scale[0], (g - m1) * scale[1], (b - m2) * scale[2]];
-            *o = values.map(f32::to_ne_bytes);
+            *o = [value(*r, *s0), value(*g, *s1), value(*b, *s2)];
         }
         return;
     }
-    for (band, (values, (mean, std))) in block.iter().zip(mean.iter().zip(std)).enumerate() {
-        let scale = 1.0 / std;
+    for (band, (values, scale)) in block.iter().zip(scales).enumerate() {
         for (pixel, v) in out.chunks_exact_mut(block.len()).zip(values.iter()) {
-            pixel[band] = ((v - mean) * scale).to_ne_bytes();
+            pixel[band] = value(*v, *scale);
         }
     }
 }
@@ -206,7 +288,7 @@ mod tests {
 
     fn run(view: View<'_>, color: &[f32; COLOR_PARAMS], normalize: &Normalize) -> Vec<f32> {
         let mut out = vec![0; view.size * view.size * view.bands * 4];
-        Augmenter::default().run(view, color, normalize, &mut out);
+        Augmenter::default().run(view, color, &vec![1.0; view.bands], normalize, &mut out);
         floats(&out)
     }
 
@@ -214,12 +296,12 @@ mod tests {
     fn avx2_and_portable_code_give_the_same_bits() {
         for (size, bands, bits) in [(37, 3, 8), (32, 3, 16), (19, 1, 8), (20, 8, 16)] {
             let data = noise(size * size * bands * usize::from(bits / 8));
-            let view = View { data: &data, size, bands, bits };
+            let view = View { data: &data, size, bands, bits, nodata: None };
             let normalize = Normalize { mean: vec![0.4; bands], std: vec![0.3; bands] };
             for order in -1..24 {
                 let color = [order as f32, 1.3, 0.7, 1.4, 0.07, f32::from(order % 5 == 0), (order % 3) as f32 * 0.6];
                 let mut portable = vec![0; size * size * bands * 4];
-                Augmenter::default().run_here(view, &color, &normalize, &mut portable);
+                Augmenter::default().run_here(view, &color, &vec![1.0; bands], &normalize, &mut portable);
                 let detected = run(view, &color, &normalize);
                 assert!(floats(&portable).iter().zip(&detected).all(|(a, b)| a.to_bits() == b.to_bits()));
             }
@@ -234,7 +316,7 @@ mod tests {
                 mean: (0..bands).map(|i| 0.1 * i as f32).collect(),
                 std: (0..bands).map(|i| 0.2 + 0.1 * i as f32).collect(),
             };
-            let got = run(View { data: &data, size: 25, bands, bits }, &UNCHANGED, &normalize);
+            let got = run(View { data: &data, size: 25, bands, bits, nodata: None }, &UNCHANGED, &normalize);
             for (i, v) in got.iter().enumerate() {
                 let unit = match bits {
                     8 => f64::from(data[i]) / 255.0,
@@ -250,7 +332,7 @@ mod tests {
     fn contrast_is_about_the_mean_gray_or_each_bands_own_mean() {
         let color = |contrast| [6.0, 1.0, contrast, 1.0, 0.0, 0.0, 0.0];
         let data = noise(40 * 40 * 3);
-        let view = View { data: &data, size: 40, bands: 3, bits: 8 };
+        let view = View { data: &data, size: 40, bands: 3, bits: 8, nodata: None };
         let gray = run(view, &color(0.0), &plain(3));
         let mean = |band: usize| data.iter().skip(band).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / 1600.0 / 255.0;
         let expected = 0.2989 * mean(0) + 0.587 * mean(1) + 0.114 * mean(2);
@@ -267,10 +349,16 @@ mod tests {
         let data = noise(64 * 64 * 3);
         let color = [3.0, 1.2, 0.8, 1.1, 0.05, 0.0, 1.0];
         let mut used = Augmenter::default();
-        used.run(View { data: &data, size: 64, bands: 3, bits: 8 }, &color, &plain(3), &mut vec![0; 64 * 64 * 12]);
-        let small = View { data: &data[..20 * 20 * 3], size: 20, bands: 3, bits: 8 };
+        used.run(
+            View { data: &data, size: 64, bands: 3, bits: 8, nodata: None },
+            &color,
+            &[1.0; 3],
+            &plain(3),
+            &mut vec![0; 64 * 64 * 12],
+        );
+        let small = View { data: &data[..20 * 20 * 3], size: 20, bands: 3, bits: 8, nodata: None };
         let mut out = vec![0; 20 * 20 * 12];
-        used.run(small, &color, &plain(3), &mut out);
+        used.run(small, &color, &[1.0; 3], &plain(3), &mut out);
         assert_eq!(floats(&out), run(small, &color, &plain(3)));
     }
 
@@ -279,7 +367,7 @@ mod tests {
     #[ignore = "prints timings, for people"]
     fn timings() {
         let data = noise(224 * 224 * 3);
-        let view = View { data: &data, size: 224, bands: 3, bits: 8 };
+        let view = View { data: &data, size: 224, bands: 3, bits: 8, nodata: None };
         let (mut augmenter, mut out) = (Augmenter::default(), vec![0; 224 * 224 * 12]);
         for (name, color) in [
             ("normalise alone", UNCHANGED),
@@ -293,9 +381,9 @@ mod tests {
                     .map(|_| {
                         let started = std::time::Instant::now();
                         if portable {
-                            augmenter.run_here(view, &color, &plain(3), &mut out);
+                            augmenter.run_here(view, &color, &[1.0; 3], &plain(3), &mut out);
                         } else {
-                            augmenter.run(view, &color, &plain(3), &mut out);
+                            augmenter.run(view, &color, &[1.0; 3], &plain(3), &mut out);
                         }
                         started.elapsed().as_secs_f64() * 1e3
                     })

@@ -1,4 +1,5 @@
-//! The colour steps, each over a block of pixels that lies in the first-level cache: one slice a band, values 0..1.
+//! The colour steps, each over a block of pixels that lies in the first-level cache: one slice a band, of integers'
+//! values scaled to 0..1, of floats' as they are. NaN stands for no data and stays NaN.
 //!
 //! No branch and no call stands in a loop over pixels, so that all of them become vector instructions.
 
@@ -17,12 +18,20 @@ pub enum Step {
     Saturation(f32),
     Hue(f32),
     Gray,
+    /// Takes a pixel's data away where one of its bands has none.
+    Unite,
 }
 
-/// The steps of one view in their order. Images of other than three bands have neither hue nor gray value.
-pub fn plan(color: &[f32; COLOR_PARAMS], bands: usize) -> Vec<Step> {
+/// The range that integers are kept in.
+pub const UNIT: (f32, f32) = (0.0, 1.0);
+/// The range of floats.
+pub const ALL: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+
+/// The steps of one view in their order. Images of other than three bands have neither hue nor gray value. If
+/// `masked`, there may be samples without data, and so no colour where any of the three bands is without.
+pub fn plan(color: &[f32; COLOR_PARAMS], bands: usize, masked: bool) -> Vec<Step> {
     let [order, brightness, contrast, saturation, hue, gray, _] = *color;
-    let mut steps = Vec::with_capacity(5);
+    let mut steps = Vec::with_capacity(6);
     if order >= 0.0 {
         let mut left =
             vec![Step::Brightness(brightness), Step::Contrast(contrast), Step::Saturation(saturation), Step::Hue(hue)];
@@ -36,7 +45,11 @@ pub fn plan(color: &[f32; COLOR_PARAMS], bands: usize) -> Vec<Step> {
     if gray > 0.0 {
         steps.push(Step::Gray);
     }
-    steps.retain(|step| bands == 3 || matches!(step, Step::Brightness(_) | Step::Contrast(_)));
+    let alone = |step: &Step| matches!(step, Step::Brightness(_) | Step::Contrast(_));
+    steps.retain(|step| bands == 3 || alone(step));
+    if let (true, Some(mixes)) = (masked, steps.iter().position(|step| !alone(step))) {
+        steps.insert(mixes, Step::Unite);
+    }
     steps
 }
 
@@ -48,48 +61,66 @@ pub fn centers(means: &[f32]) -> Vec<f32> {
     }
 }
 
-/// Applies the steps to a block, in place. `block` has one slice a band, all of one length.
+/// Applies the steps to a block, in place. `block` has one slice a band, all of one length; values are kept in `range`.
 #[inline(always)]
 #[allow(clippy::inline_always)] // the caller is compiled once for each kind of machine, with all that it calls
-pub fn apply(steps: &[Step], centers: &[f32], block: &mut [&mut [f32]]) {
+pub fn apply(steps: &[Step], centers: &[f32], range: (f32, f32), block: &mut [&mut [f32]]) {
+    let (least, most) = range;
     for &step in steps {
         match step {
-            Step::Brightness(factor) => {
-                for values in block.iter_mut() {
-                    values.iter_mut().for_each(|v| *v = (*v * factor).clamp(0.0, 1.0));
-                }
-            }
+            Step::Brightness(factor) => block.iter_mut().for_each(|values| multiply(values, factor, range)),
             Step::Contrast(factor) => {
                 for (values, center) in block.iter_mut().zip(centers) {
                     let rest = center * (1.0 - factor);
-                    values.iter_mut().for_each(|v| *v = (*v * factor + rest).clamp(0.0, 1.0));
+                    values.iter_mut().for_each(|v| *v = (*v * factor + rest).clamp(least, most));
                 }
             }
             Step::Saturation(factor) => pixels(block, |rgb| {
                 let rest = luma(rgb[0], rgb[1], rgb[2]) * (1.0 - factor);
-                rgb.map(|v| (v * factor + rest).clamp(0.0, 1.0))
+                rgb.map(|v| (v * factor + rest).clamp(least, most))
             }),
             Step::Hue(shift) => {
                 let sixths = 6.0 * (shift - shift.floor());
                 pixels(block, |rgb| turn_hue(rgb, sixths));
             }
             Step::Gray => pixels(block, |rgb| [luma(rgb[0], rgb[1], rgb[2]); 3]),
+            Step::Unite => {
+                pixels(block, |rgb| if rgb.iter().any(|v| v.is_nan()) { [f32::NAN; 3] } else { rgb });
+            }
         }
     }
 }
 
-/// Sum of a block's values.
+/// Multiplies values by a factor.
 #[inline(always)]
 #[allow(clippy::inline_always)] // as above
-pub fn sum(values: &[f32]) -> f64 {
+pub fn multiply(values: &mut [f32], factor: f32, (least, most): (f32, f32)) {
+    values.iter_mut().for_each(|v| *v = (*v * factor).clamp(least, most));
+}
+
+/// Sum and number of a block's values, of those with data if `masked`.
+#[inline(always)]
+#[allow(clippy::inline_always)] // as above
+pub fn sum(values: &[f32], masked: bool) -> (f64, usize) {
+    if masked {
+        let lacking = values.iter().map(|v| u32::from(v.is_nan())).sum::<u32>();
+        (sum_of(values, |v| if v.is_nan() { 0.0 } else { v }), values.len() - lacking as usize)
+    } else {
+        (sum_of(values, |v| v), values.len())
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always)] // as above
+fn sum_of(values: &[f32], value: impl Fn(f32) -> f32) -> f64 {
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [0.0_f32; LANES];
     for chunk in chunks {
         for (lane, v) in lanes.iter_mut().zip(chunk) {
-            *lane += v;
+            *lane += value(*v);
         }
     }
-    lanes.iter().chain(rest).map(|&v| f64::from(v)).sum()
+    lanes.into_iter().chain(rest.iter().map(|v| value(*v))).map(f64::from).sum()
 }
 
 /// `change` of every pixel of a block of three bands.
@@ -160,11 +191,12 @@ mod tests {
             (22, [h, s, b, c]),
             (23, [h, s, c, b]),
         ] {
-            assert_eq!(plan(&color(order), 3), expected);
+            assert_eq!(plan(&color(order), 3, false), expected);
         }
-        assert_eq!(plan(&color(23), 4), [c, b]);
-        assert!(plan(&crate::color::UNCHANGED, 3).is_empty());
-        assert_eq!(plan(&[-1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0], 3), [Step::Gray]);
+        assert_eq!(plan(&color(23), 4, true), [c, b]);
+        assert!(plan(&crate::color::UNCHANGED, 3, true).is_empty());
+        assert_eq!(plan(&[-1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0], 3, false), [Step::Gray]);
+        assert_eq!(plan(&color(0), 3, true), [b, c, Step::Unite, s, h]);
     }
 
     #[test]
@@ -182,7 +214,7 @@ mod tests {
         ] {
             let mut planes = from.map(|v| [v]);
             let [r, g, b] = &mut planes;
-            apply(&[Step::Hue(shift)], &[], &mut [r, g, b]);
+            apply(&[Step::Hue(shift)], &[], UNIT, &mut [r, g, b]);
             for (got, want) in planes.iter().zip(to) {
                 assert!((got[0] - want).abs() < 1e-6, "{from:?} by {shift}: {planes:?}, not {to:?}");
             }

@@ -238,9 +238,7 @@ impl Source {
         let (area, geometry) = if geometry.resized.is_some() {
             (region, geometry)
         } else {
-            let (area, window) = (geometry.window.within(region), geometry.window);
-            let exact = geometry.exact.map(|[x, y, w, h]| [x - f64::from(window.x), y - f64::from(window.y), w, h]);
-            (area, Geometry { window: Rect { x: 0, y: 0, ..area }, exact, ..geometry })
+            (geometry.window.within(region), geometry.of_window())
         };
         let Some(normalize) = &self.normalize else {
             return scratch.resampler.view(raster, area, &geometry, self.crop.size, out);

@@ -177,7 +177,7 @@ impl Source {
     /// Bytes that a thread may take at most: an image's file, what is decoded of it with all that the decoder holds
     /// beside it (`decode::open` and `Encoded::decode` see to that), and some small things.
     pub fn thread_bytes(&self) -> u64 {
-        // A view as it was cut and its bands apart are less than two views of floats.
+        // A view as it was cut and its bands apart are no more than two views of floats.
         let augment = if self.normalize.is_some() { 2 * self.view_bytes() as u64 } else { 0 };
         2 * self.max_image_bytes + augment + decode::OVERHEAD_BYTES
     }
