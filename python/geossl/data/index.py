@@ -14,15 +14,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geossl import __version__, _core
-from geossl.data.listing import read_listing
+from geossl.data.geotiff import GeoOptions, read_geotiffs
+from geossl.data.headers import tiff_columns
+from geossl.data.listing import fmow_band_names, read_listing
 from geossl.data.summary import IndexReport, first_reasons, summarise
-from geossl.data.table import SCHEMA, content_hash, table_from_core
+from geossl.data.table import SCHEMA, content_hash, is_remote, table_from_core
 from geossl.errors import UsageError
 from geossl.files import replacing
 
-__all__ = ["Index", "IndexReport", "build_index"]
+__all__ = ["GeoOptions", "Index", "IndexReport", "build_index"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = b"geossl"
 LISTS = {".csv", ".parquet"}
 NOT_FMOW = "a name that is not fMoW's"
@@ -41,6 +43,8 @@ class Index:
     """SHA-256 in hex of the table's content; where the files lie does not change it."""
     source: Path | None = None
     """The Parquet file that it was read from."""
+    boxes: Literal["objects", "tiles"] = "objects"
+    """What the boxes are: objects with their surroundings, as fMoW's, or tiles of scenes, which have no context."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -67,7 +71,7 @@ class Index:
         folder = path.resolve().parent / metadata["root"] if root is None else Path(root).resolve()
         if images:
             _check_images(path, table, folder)
-        return cls(table=table, root=folder, content_hash=content_hash(table), source=path)
+        return cls(table=table, root=folder, content_hash=content_hash(table), source=path, boxes=metadata["boxes"])
 
     def write(self, path: Path) -> None:
         """Write the Parquet file, whole or not at all.
@@ -82,6 +86,7 @@ class Index:
         metadata = {
             "schema_version": SCHEMA_VERSION,
             "root": self.root.relative_to(folder).as_posix() if inside else str(self.root),
+            "boxes": self.boxes,
             "content_hash": self.content_hash,
             "geossl_version": __version__,
         }
@@ -91,6 +96,10 @@ class Index:
                 pq.write_table(table, file, compression="zstd")
         except OSError as e:
             raise UsageError(f"{path}: cannot be written: {e.strerror or e}") from e
+
+    def full_path(self, path: str) -> str:
+        """Where the image of a row's `path` is: below the root, or as it is for a URL or a /vsi path."""
+        return path if is_remote(path) else str(self.root / path)
 
     def rows(self, *, split: str | None = None) -> np.ndarray:
         """Row numbers of that split, or of all, int64, ascending."""
@@ -139,18 +148,21 @@ class Index:
 def build_index(
     src: Path,
     *,
-    layout: Literal["auto", "fmow", "csv"] = "auto",
+    layout: Literal["auto", "fmow", "csv", "geotiff"] = "auto",
     images: Literal["auto", "rgb", "msrgb", "ms"] = "auto",
     root: Path | None = None,
+    geo: GeoOptions | None = None,
     threads: int = 0,
 ) -> tuple[Index, IndexReport]:
-    """Index a folder in fMoW's layout, or a list of images (`geossl.data.listing`).
+    """Index a folder in fMoW's layout, a list of images (`geossl.data.listing`), or GeoTIFFs (`geossl.data.geotiff`).
 
     Args:
-        src: fMoW-rgb, fMoW-full, one of their splits, or ready-made crops; or a .csv or .parquet file.
+        src: fMoW-rgb, fMoW-full, one of their splits, or ready-made crops; a .csv or .parquet file; with the layout
+            geotiff, a folder of GeoTIFFs or a list of them.
         layout: what `src` is; by default a folder is fMoW's and a file is a list.
         images: which of fMoW's images to take; by default the first of rgb, msrgb and ms that there is.
         root: folder that the paths of a list start from; by default the list's own.
+        geo: what GeoTIFFs do not say; for the layout geotiff alone.
         threads: 0 is all cores; the result does not depend on it.
 
     Returns:
@@ -163,20 +175,29 @@ def build_index(
     src = Path(src)
     if not src.exists():
         raise UsageError(f"{src}: no such file or folder")
-    is_list = src.is_file() if layout == "auto" else layout == "csv"
+    if layout != "geotiff" and geo is not None and geo != GeoOptions():
+        raise UsageError("--bands, --dates, --date-pattern and --tile: are for --layout geotiff")
+    is_list = src.is_file() if layout in {"auto", "geotiff"} else layout == "csv"
     if not is_list:
         if root is not None:
             raise UsageError("--root: is for the paths of a CSV or Parquet list; a folder is its own root")
         if not src.is_dir():
             raise UsageError(f"{src}: a file, but the layout fmow is a folder")
-        return _index_fmow(src, images, threads)
-    if src.is_dir() or src.suffix.lower() not in LISTS:
+        folder = src.resolve()
+    elif src.is_dir() or src.suffix.lower() not in LISTS:
         raise UsageError(f"{src}: a list of images is a .csv or .parquet file")
-    if images != "auto":
-        raise UsageError("--images: is for folders in fMoW's layout; a list names its images")
-    folder = (src.parent if root is None else Path(root)).resolve()
-    if not folder.is_dir():
-        raise UsageError(f"--root {folder}: no such folder")
+    else:
+        folder = (src.parent if root is None else Path(root)).resolve()
+        if not folder.is_dir():
+            raise UsageError(f"--root {folder}: no such folder")
+    if images != "auto" and (is_list or layout == "geotiff"):
+        raise UsageError("--images: is for folders in fMoW's layout")
+    if layout == "geotiff":
+        return _index_geotiff(src, folder, geo or GeoOptions(), threads)
+    return _index_list(src, folder, threads) if is_list else _index_fmow(src, images, threads)
+
+
+def _index_list(src: Path, folder: Path, threads: int) -> tuple[Index, IndexReport]:
     listed = read_listing(src, root=folder, threads=threads)
     if len(listed.table) == 0:
         why = first_reasons(listed.rejected)
@@ -191,8 +212,25 @@ def build_index(
         rejected=listed.rejected,
         nulled=listed.nulled,
         notes=listed.notes,
+        fallbacks=listed.headers.fallbacks,
     )
     return Index(listed.table, folder, content_hash(listed.table)), report
+
+
+def _index_geotiff(src: Path, folder: Path, options: GeoOptions, threads: int) -> tuple[Index, IndexReport]:
+    listed, dates_from = read_geotiffs(src, root=folder, options=options, threads=threads)
+    report = summarise(
+        listed.table,
+        source=src,
+        layout=listed.layout,
+        rejected=listed.rejected,
+        nulled=listed.nulled,
+        notes=listed.notes,
+        fallbacks=listed.headers.fallbacks,
+        dates_from=dates_from,
+    )
+    boxes: Literal["objects", "tiles"] = "objects" if options.tile is None else "tiles"
+    return Index(listed.table, folder, content_hash(listed.table), boxes=boxes), report
 
 
 def _index_fmow(src: Path, images: str, threads: int) -> tuple[Index, IndexReport]:
@@ -204,6 +242,9 @@ def _index_fmow(src: Path, images: str, threads: int) -> tuple[Index, IndexRepor
     table = table_from_core(scan["columns"])
     if len(table) == 0:
         raise UsageError(_why_nothing(src, scan))
+    table = tiff_columns(table, root, threads=threads)
+    names = fmow_band_names(table["path"], table["bands"], table["band_names"])
+    table = table.set_column(SCHEMA.get_field_index("band_names"), "band_names", names)
     found, kind = scan["found"], scan["kind"]
     others = [f"{n:,} {name}" for name, n in found.items() if n and name != kind]
     counts = [
@@ -237,9 +278,11 @@ def _why_nothing(src: Path, scan: dict[str, Any]) -> str:
         return f"--images {kind}: {src} has no such images, but {others}"
     unnamed = [path for path, reason in rejected if reason == NOT_FMOW]
     if unnamed:
+        tiffs = any(path.lower().endswith((".tif", ".tiff")) for path in unnamed)
+        instead = "if they are GeoTIFFs, add --layout geotiff; else list" if tiffs else "list"
         return (
             f"{src}: none of its {len(unnamed):,} images has one of the {looked_for}, e.g. {unnamed[0]}; "
-            "list them in a CSV with a path column"
+            f"{instead} them in a CSV with a path column"
         )
     why = f"; {first_reasons(rejected)}" if rejected else ""
     return f"{src}: no images found; looked for {looked_for} (jpg, png or tif){why}"
@@ -268,7 +311,8 @@ def _metadata(path: Path, table: pa.Table) -> dict[str, Any]:
 def _check_images(path: Path, table: pa.Table, root: Path) -> None:
     """Look for the first, middle and last image."""
     rows = sorted({0, len(table) // 2, len(table) - 1}) if len(table) else []
-    missing = [name for name in (table["path"][row].as_py() for row in rows) if not (root / name).is_file()]
+    names = [name for name in (table["path"][row].as_py() for row in rows) if not is_remote(name)]
+    missing = [name for name in names if not (root / name).is_file()]
     if missing or not root.is_dir():
         what = f"missing, e.g. {missing[0]}" if root.is_dir() else "no such folder"
         raise UsageError(

@@ -20,19 +20,20 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from geossl import _core
-from geossl.data.table import INSTANT, NO_INSTANT, SCHEMA, dtypes, instants, texts_from_core
+from geossl.data.headers import MEASURED, RGB, Headers, read_headers, relative_paths
+from geossl.data.table import INSTANT, NO_INSTANT, SCHEMA, instants, texts_from_core
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-MEASURED = {"width", "height", "bands", "dtype"}
-"""Columns that are always read from the images."""
 KNOWN = [name for name in SCHEMA.names if name not in MEASURED]
 BOX = ["box_x", "box_y", "box_w", "box_h"]
 MIN_BOX = 2
 """Boxes of this many pixels a side or less are rejected, as fMoW's baseline does."""
+FMOW_MS = {4: "blue,green,red,nir", 8: "coastal,blue,green,yellow,red,red_edge,nir,nir2"}
+"""Bands of fMoW's multispectral images, in DigitalGlobe's order, by their number."""
 IMAGE_NAME = r"(?i)\.(jpe?g|png|tiff?)$"
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
@@ -43,17 +44,21 @@ class Listed:
 
     layout: str
     table: pa.Table
+    headers: Headers
+    """The headers of all that it lists, also of what was left out."""
+    kept: np.ndarray
+    """bool [listed]: which of them are the table's rows."""
     rejected: list[tuple[str, str]] = field(default_factory=list)
     nulled: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
-    """The usable rows of a list, in its order. Paths are relative to `root`, or absolute and below it.
+    """The usable rows of a list, in its order. Paths are relative to `root`, or absolute and below it, or URLs.
 
     Raises UsageError for a file that cannot be read, or without the columns of any known form.
     """
-    columns = _read_columns(src)
+    columns = read_columns(src)
     names = list(columns)
     by_position = _is_positional(columns)
     if by_position:
@@ -66,15 +71,10 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
         raise UsageError(f"{src}: a box is box_x, box_y, box_w and box_h together; it has only {', '.join(given)}")
 
     paths = _texts(columns["path"]).fill_null("").to_pylist()
-    headers = _core.index_read_headers(root, paths, threads=threads)
-    rows = _Rows(paths, dict(headers["rejected"]))
-    out: dict[str, Any] = {
-        "path": texts_from_core(headers["path"]),
-        "width": headers["width"],
-        "height": headers["height"],
-        "bands": headers["bands"],
-        "dtype": dtypes(headers["bits"]),
-    }
+    relative, unusable = relative_paths(root, paths, threads=threads)
+    headers = read_headers(root, relative, threads=threads, skip=unusable)
+    rows = _Rows(paths, headers.rejected)
+    out: dict[str, Any] = {"path": pa.array(relative, pa.string()), **headers.columns}
     out |= _places(rows, columns)
     for name in ("location_id", "category", "country_code"):
         if name in columns:
@@ -82,13 +82,13 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
     if "split" in columns:
         out["split"] = _split(rows, columns["split"])
     if "timestamp" in columns:
-        out["timestamp"] = _timestamps(src, rows, columns["timestamp"])
+        out["timestamp"] = timestamps(src, columns["timestamp"], rows.null)
     for name, ok in (("gsd", lambda v: v > 0), ("cloud_cover", lambda v: (v >= 0) & (v <= 100))):
         if name in columns:
             value = _numbers(rows, name, columns[name], ok)
             out[name] = pa.array(value, pa.float32(), mask=np.isnan(value))
     if given:
-        out |= _boxes(rows, columns, headers["width"], headers["height"])
+        out |= _boxes(rows, columns, headers.columns["width"].to_numpy(), headers.columns["height"].to_numpy())
 
     notes = []
     if by_position:
@@ -106,6 +106,8 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
     return Listed(
         layout=layout,
         table=table.filter(pa.array(keep)),
+        headers=headers,
+        kept=keep,
         rejected=[(paths[i], reason) for i, reason in sorted(rows.rejected.items())],
         nulled=[(paths[i], reason) for i, reason in sorted(rows.nulled)],
         notes=notes,
@@ -128,7 +130,7 @@ class _Rows:
         self.nulled += [(i, reason(i)) for i in np.flatnonzero(bad).tolist() if i not in self.rejected]
 
 
-def _read_columns(src: Path) -> dict[str, pa.Array]:
+def read_columns(src: Path) -> dict[str, pa.Array]:
     """The columns by their names in small letters; those of a CSV are all text."""
     try:
         if src.suffix.lower() == ".parquet":
@@ -182,18 +184,28 @@ def _is_positional(columns: dict[str, pa.Array]) -> bool:
 
 def _from_names(root: Path, out: dict[str, Any], labels: pa.Array, label: str) -> list[str]:
     """Place, split and category by fMoW's names, where the paths have them. The notes on it."""
-    found = _core.index_fmow_names(root, out["path"].fill_null("").to_pylist())
+    paths = out["path"].to_pylist()
+    found = _core.index_fmow_names(root, paths)
     location = texts_from_core(found["location_id"])
     category = texts_from_core(found["category"])
     out["category"] = pc.coalesce(category, labels)
     if location.null_count == len(location):
         return [f"the category is column 0 ({label})"]
     out["location_id"] = location
+    out["band_names"] = fmow_band_names(out["path"], out["bands"], out["band_names"])
     out["split"] = texts_from_core(found["split"])
     note = "place, split and category are read from the images' fMoW names"
     if category.null_count:
         note += f"; where a name hides the category, it is column 0 ({label})"
     return [note, "coordinates are not in this list: make the index from the images' folder to have them"]
+
+
+def fmow_band_names(paths: pa.Array, bands: pa.Array, known: pa.Array) -> pa.Array:
+    """Band names; where a file of fMoW's names none, those of its kind of image and number of bands."""
+    is_ms = pc.match_substring_regex(paths, r"(?i)_ms\.tiff?$")
+    for count, names in FMOW_MS.items():
+        known = pc.if_else(pc.and_(pc.and_(is_ms, pc.equal(bands, count)), known.is_null()), names, known)
+    return pc.if_else(pc.and_(pc.and_(pc.invert(is_ms), pc.equal(bands, 3)), known.is_null()), RGB, known)
 
 
 def _texts(column: pa.Array) -> pa.Array:
@@ -240,8 +252,8 @@ def _split(rows: _Rows, column: pa.Array) -> pa.Array:
     return pc.if_else(known, text, pa.scalar(None, pa.string()))
 
 
-def _timestamps(src: Path, rows: _Rows, column: pa.Array) -> pa.Array:
-    """Instants; those without a zone are UTC."""
+def timestamps(src: Path, column: pa.Array, null: Callable[[np.ndarray, Callable[[int], str]], None]) -> pa.Array:
+    """Instants; those without a zone are UTC. `null` is told which are bad, and why."""
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(INSTANT)
     if not (pa.types.is_string(column.type) or pa.types.is_null(column.type)):
@@ -249,7 +261,7 @@ def _timestamps(src: Path, rows: _Rows, column: pa.Array) -> pa.Array:
     text = _texts(column)
     out = instants(_core.index_parse_timestamps(text.fill_null("").to_pylist()))
     bad = pc.and_(text.is_valid(), out.is_null()).to_numpy(zero_copy_only=False)
-    rows.null(bad, lambda i: f"bad timestamp: {text[i].as_py()}")
+    null(bad, lambda i: f"bad timestamp: {text[i].as_py()}")
     return out
 
 

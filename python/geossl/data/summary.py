@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
 EXAMPLES = 2
 """Files named for every reason."""
+MOST_CRS = 6
+"""CRSs named."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,16 @@ class IndexReport:
     """Values that were bad and became null, as (path, "what: why")."""
     notes: list[str]
     """What else should be known."""
+    band_names: dict[str, int]
+    """Images by the names of their bands, where these are known."""
+    crs: dict[str, int]
+    """Images by their CRS, where it is known."""
+    nodata: dict[str, int]
+    """Images by the value that stands for no data."""
+    dates_from: dict[str, int]
+    """Images by where their date is from, where files were asked."""
+    fallbacks: dict[str, int]
+    """Images that rasterio reads, by the reason."""
 
     def lines(self) -> list[str]:
         """The summary as lines of text."""
@@ -73,6 +87,7 @@ class IndexReport:
         if self.first_date is not None and self.last_date is not None:
             span = f"{self.first_date:%Y-%m-%d} to {self.last_date:%Y-%m-%d}"
         located = self.crops - self.missing_coordinates
+        origins = f"; from {_counts(self.dates_from)}" if self.dates_from else ""
         facts = [
             ("source", f"{self.source} ({self.layout})"),
             ("images", f"{self.images:,}{crops}: {_counts(self.pixels)}"),
@@ -80,11 +95,21 @@ class IndexReport:
                 "places",
                 f"{self.places:,}{views}{_without(self.missing_places)}",
             ),
-            ("dates", f"{span}{_without(self.missing_timestamps)}"),
+            ("dates", f"{span}{origins}{_without(self.missing_timestamps)}"),
             ("coordinates", f"{located:,}{_without(self.missing_coordinates)}"),
             ("classes", f"{self.classes:,}{_without(self.missing_categories)}"),
             ("splits", _counts(self.splits)),
         ]
+        if self.crs:
+            more = len(self.crs) - MOST_CRS
+            shown = _counts(dict(list(self.crs.items())[:MOST_CRS])) + (f", {more:,} more" if more > 0 else "")
+            facts += [("crs", shown), ("band names", _counts(self.band_names) or "none; name them with --bands")]
+        if set(self.nodata) - {"none"}:
+            facts.append(("nodata", _counts(self.nodata)))
+        if self.fallbacks:
+            facts.append(
+                ("reader", f"by rasterio, slower: {sum(self.fallbacks.values()):,} ({_counts(self.fallbacks)})")
+            )
         out = [f"{name:<12}{text}" for name, text in facts]
         if self.rejected:
             out += [f"{'rejected':<12}{len(self.rejected):,}", *_grouped(self.rejected)]
@@ -101,8 +126,13 @@ def summarise(
     rejected: list[tuple[str, str]],
     nulled: list[tuple[str, str]],
     notes: list[str],
+    fallbacks: Mapping[str, int] | None = None,
+    dates_from: Mapping[str, int] | None = None,
 ) -> IndexReport:
     """The report on an index's table."""
+    paths = table["path"].combine_chunks().dictionary_encode()
+    _, first = np.unique(paths.indices.to_numpy(), return_index=True)
+    files = table.take(pa.array(first))
     views = pc.value_counts(table["location_id"].drop_null()).field("counts").to_numpy()
     dates = pc.min_max(table["timestamp"])
     forms = pc.binary_join_element_wise(table["bands"].cast(pa.string()), table["dtype"], " bands ")
@@ -128,6 +158,11 @@ def summarise(
         rejected=rejected,
         nulled=nulled,
         notes=notes,
+        band_names=_value_counts(files["band_names"].drop_null()),
+        crs=_most_first([_crs_label(crs) for crs in files["crs"].drop_null().to_pylist()]),
+        nodata=_most_first([_nodata_label(value) for value in files["nodata"].to_pylist()]),
+        dates_from=dict(dates_from or {}),
+        fallbacks=dict(fallbacks or {}),
     )
 
 
@@ -152,6 +187,22 @@ def _grouped(faults: list[tuple[str, str]]) -> list[str]:
         if counts[what] <= EXAMPLES:
             examples.setdefault(what, []).append(f"{path} ({why})" if why else path)
     return [f"  {n:,} x {what}, e.g. {', '.join(examples[what])}" for what, n in counts.most_common()]
+
+
+def _crs_label(crs: str) -> str:
+    """EPSG:code, or the name in a WKT."""
+    name = re.match(r'\w+\["([^"]*)"', crs)
+    return crs if name is None else name[1]
+
+
+def _nodata_label(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return "mask, alpha or NaN" if math.isnan(value) else f"{value:.15g}"
+
+
+def _most_first(labels: Sequence[str]) -> dict[str, int]:
+    return dict(sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0])))
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -28,7 +28,12 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),  # pixels
         ("height", pa.int32()),
         ("bands", pa.int16()),
-        ("dtype", pa.string()),  # uint8 or uint16
+        ("dtype", pa.string()),  # uint8 to float64, as in the file
+        ("nodata", pa.float64()),  # value of samples without data; NaN: told by a mask or alpha, or it is NaN itself
+        ("band_names", pa.string()),  # in the bands' order, with commas between
+        ("transform", pa.list_(pa.float64())),  # a, b, c, d, e, f: x = a col + b row + c, y = d col + e row + f
+        ("crs", pa.string()),  # of x and y: EPSG:code, or WKT
+        ("reader", pa.string()),  # null: geossl's own; rasterio
         ("gsd", pa.float32()),  # metres
         ("cloud_cover", pa.float32()),  # percent
         ("country_code", pa.string()),
@@ -61,12 +66,16 @@ def dtypes(bits: np.ndarray) -> pa.Array:
 def table_from_core(columns: dict[str, Any]) -> pa.Table:
     """The index's table from the columns of the core's scan.
 
-    Its nulls are "" in texts, NaN in floats, -1 in boxes and the least int64 in timestamps.
+    Its nulls are "" in texts, NaN in floats, -1 in boxes and the least int64 in timestamps; a column that it does not
+    have is null.
     """
     arrays = []
     for field in SCHEMA:
         if field.name == "dtype":
             arrays.append(dtypes(columns["bits"]))
+            continue
+        if field.name not in columns:
+            arrays.append(pa.nulls(len(columns["bits"]), field.type))
             continue
         column = columns[field.name]
         if field.type == pa.string():
@@ -96,6 +105,9 @@ def content_hash(table: pa.Table) -> str:
             digest.update(np.diff(offsets).data)
             if data is not None and len(offsets):
                 digest.update(memoryview(data)[offsets[0] : offsets[-1]])
+        elif pa.types.is_list(column.type):
+            digest.update(np.ascontiguousarray(column.fill_null([]).value_lengths().to_numpy(), np.int64).data)
+            digest.update(np.ascontiguousarray(column.flatten().to_numpy()).data)
         else:
             number = column.cast(pa.int64()) if column.type == INSTANT else column
             values: np.ndarray = number.fill_null(0).to_numpy(zero_copy_only=False)
@@ -107,3 +119,16 @@ def image_boxes(table: pa.Table) -> np.ndarray:
     """int32 [N, 4] of x, y, width, height, pixels; width 0 stands for the whole image."""
     columns = [table[f"box_{side}"].fill_null(0).to_numpy() for side in ("x", "y", "w", "h")]
     return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.int32)
+
+
+def transforms(table: pa.Table) -> np.ndarray:
+    """float64 [N, 6] of each row's geotransform a, b, c, d, e, f; NaN where it has none."""
+    column = table["transform"].combine_chunks()
+    out = np.full((len(table), 6), np.nan)
+    out[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, 6)
+    return out
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path is a URL or one of GDAL's file systems (/vsi...), which only rasterio reads."""
+    return "://" in path or path.startswith("/vsi")

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use geossl_core::index::{self, Kind, Strings};
-use numpy::IntoPyArray;
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -14,7 +14,9 @@ use crate::error::to_py;
 /// Adds this file's functions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(index_scan_fmow, m)?)?;
-    m.add_function(wrap_pyfunction!(index_read_headers, m)?)?;
+    m.add_function(wrap_pyfunction!(index_walk, m)?)?;
+    m.add_function(wrap_pyfunction!(index_relative_paths, m)?)?;
+    m.add_function(wrap_pyfunction!(index_group_footprints, m)?)?;
     m.add_function(wrap_pyfunction!(index_fmow_names, m)?)?;
     m.add_function(wrap_pyfunction!(index_parse_timestamps, m)?)
 }
@@ -73,24 +75,54 @@ fn index_scan_fmow<'py>(
     Ok(out)
 }
 
-/// Headers of listed images; zeros and a reason where an image cannot be used.
+/// Files below `root` whose names end with one of `extensions` (small letters, without the dot), as (paths relative to
+/// it, sorted; what could not be used, as (path, reason)).
+#[pyfunction]
+#[pyo3(signature = (root, extensions, *, threads))]
+#[allow(clippy::type_complexity)] // two lists
+fn index_walk(
+    py: Python<'_>,
+    root: PathBuf,
+    extensions: Vec<String>,
+    threads: usize,
+) -> PyResult<(Vec<String>, Vec<(String, String)>)> {
+    let wanted = |name: &str| {
+        name.rsplit_once('.').is_some_and(|(_, ext)| extensions.iter().any(|e| ext.eq_ignore_ascii_case(e)))
+    };
+    let found = py.detach(|| index::walk::walk(&root, wanted, threads)).map_err(to_py)?;
+    Ok((found.images.into_iter().map(|image| image.path).collect(), found.rejected))
+}
+
+/// Listed paths brought below `root`; as given, with a reason, where one cannot be used.
 #[pyfunction]
 #[pyo3(signature = (root, paths, *, threads))]
-fn index_read_headers(
+fn index_relative_paths(
     py: Python<'_>,
     root: PathBuf,
     paths: Vec<PyBackedStr>,
     threads: usize,
 ) -> PyResult<Bound<'_, PyDict>> {
-    let headers = py.detach(|| index::read_headers(&root, &paths, threads));
+    let found = py.detach(|| index::relative_paths(&root, &paths, threads));
     let out = PyDict::new(py);
-    out.set_item("path", texts(py, headers.path)?)?;
-    out.set_item("width", headers.width.into_pyarray(py))?;
-    out.set_item("height", headers.height.into_pyarray(py))?;
-    out.set_item("bands", headers.bands.into_pyarray(py))?;
-    out.set_item("bits", headers.bits.into_pyarray(py))?;
-    out.set_item("rejected", headers.rejected)?;
+    out.set_item("path", texts(py, found.path)?)?;
+    out.set_item("rejected", found.rejected)?;
     Ok(out)
+}
+
+/// The row that founds each footprint's place, int64 [N]; -1 where a corner is not finite.
+/// `corners` is float64 [N, 8]: four corners in turn, (longitude, latitude) in degrees.
+#[pyfunction]
+fn index_group_footprints<'py>(
+    py: Python<'py>,
+    corners: PyReadonlyArray2<'py, f64>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let (values, rest) = corners.as_slice()?.as_chunks::<2>().0.as_chunks::<4>();
+    if corners.shape()[1] != 8 || !rest.is_empty() {
+        return Err(PyValueError::new_err("corners: not [N, 8]"));
+    }
+    let values = values.to_vec();
+    let found = py.detach(|| index::footprints::group(&values));
+    Ok(found.into_iter().map(|row| row.map_or(-1, |row| row as i64)).collect::<Vec<_>>().into_pyarray(py))
 }
 
 /// Places, categories and splits that listed paths say by fMoW's names; "" where they say nothing.
@@ -106,7 +138,7 @@ fn index_fmow_names(py: Python<'_>, root: PathBuf, paths: Vec<PyBackedStr>) -> P
 
 /// Microseconds since 1970 of ISO 8601 texts; the least int64 where a text is none.
 #[pyfunction]
-fn index_parse_timestamps(py: Python<'_>, texts: Vec<PyBackedStr>) -> Bound<'_, numpy::PyArray1<i64>> {
+fn index_parse_timestamps(py: Python<'_>, texts: Vec<PyBackedStr>) -> Bound<'_, PyArray1<i64>> {
     let parse = |text: &PyBackedStr| index::timestamp::micros(text).unwrap_or(i64::MIN);
     py.detach(|| texts.iter().map(parse).collect::<Vec<i64>>()).into_pyarray(py)
 }

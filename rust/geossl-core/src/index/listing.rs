@@ -4,21 +4,14 @@ use std::path::{Component, Path, PathBuf};
 
 use super::columns::Strings;
 use super::fmow;
-use super::header::{self, Header};
 use crate::parallel;
 
-/// The headers of listed images, one entry a path, in order.
+/// Listed paths, one entry a path, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[allow(missing_docs)] // the fields are `Header`'s
-pub struct Headers {
-    /// '/'-separated, relative to the root; as given where the image cannot be used.
+pub struct Relative {
+    /// '/'-separated, relative to the root; as given where the path cannot be used.
     pub path: Strings,
-    /// 0 where the image cannot be used; also the next three.
-    pub width: Vec<i32>,
-    pub height: Vec<i32>,
-    pub bands: Vec<i16>,
-    pub bits: Vec<u8>,
-    /// Why images cannot be used, as (number of the path, "what: why"), in order.
+    /// Why paths cannot be used, as (number of the path, "what: why"), in order.
     pub rejected: Vec<(usize, String)>,
 }
 
@@ -33,35 +26,27 @@ pub struct ListedNames {
     pub split: Strings,
 }
 
-/// Reads the headers of `paths`, which are relative to `root`, or absolute and below it. 0 threads are all cores;
-/// the result does not depend on their number.
-pub fn read_headers(root: &Path, paths: &[impl AsRef<str> + Sync], threads: usize) -> Headers {
+/// `paths`, which are relative to `root`, or absolute and below it, brought below it. 0 threads are all cores; the
+/// result does not depend on their number.
+pub fn relative_paths(root: &Path, paths: &[impl AsRef<str> + Sync], threads: usize) -> Relative {
     let results = parallel::map(paths.len(), threads, |i| {
         let path = relative(root, paths[i].as_ref())?;
-        let full = root.join(&path);
         // Opening a pipe would wait for its writer.
-        if std::fs::metadata(&full).is_ok_and(|m| !m.is_file()) {
-            return Err("not a regular file".to_owned());
+        match std::fs::metadata(root.join(&path)) {
+            Ok(found) if !found.is_file() => Err("not a regular file".to_owned()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err("no such file".to_owned()),
+            _ => Ok(path), // what else is wrong, the reader of its header tells
         }
-        Ok((path, header::read(&full)?))
     });
-    let mut out = Headers::default();
+    let mut out = Relative::default();
     for (i, result) in results.into_iter().enumerate() {
-        let header = match result {
-            Ok((path, header)) => {
-                out.path.push(&path);
-                header
-            }
+        match result {
+            Ok(path) => out.path.push(&path),
             Err(reason) => {
                 out.path.push(paths[i].as_ref());
                 out.rejected.push((i, reason));
-                Header { width: 0, height: 0, bands: 0, bits: 0 }
             }
-        };
-        out.width.push(header.width);
-        out.height.push(header.height);
-        out.bands.push(header.bands);
-        out.bits.push(header.bits);
+        }
     }
     out
 }

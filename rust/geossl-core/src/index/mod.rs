@@ -5,6 +5,7 @@
 
 pub mod columns;
 pub mod fmow;
+pub mod footprints;
 pub mod header;
 pub mod listing;
 pub mod scan;
@@ -16,5 +17,5 @@ pub mod wkt;
 pub use columns::{Columns, Row, Strings};
 pub use fmow::Kind;
 pub use header::Header;
-pub use listing::{Headers, ListedNames, listed_names, read_headers};
+pub use listing::{ListedNames, Relative, listed_names, relative_paths};
 pub use scan::{Scan, scan_fmow};

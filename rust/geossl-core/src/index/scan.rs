@@ -46,7 +46,7 @@ pub struct Scan {
 pub fn scan_fmow(root: &Path, kind: Option<Kind>, threads: usize) -> Result<Scan> {
     let categories = fmow::read_test_categories(root)?;
     let root_name = root.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let walked = walk::walk(root, threads)?;
+    let walked = walk::walk(root, fmow::is_image, threads)?;
     let mut scan = Scan { rejected: walked.rejected, ..Scan::default() };
     let mut images = Vec::with_capacity(walked.images.len());
     for found in &walked.images {

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use super::fmow::is_image;
 use crate::{Error, Result, parallel};
 
 /// An image file.
@@ -46,15 +45,16 @@ impl Walk {
     }
 }
 
-/// Every image below `root`, looked for by `threads` threads (0: all cores); the result does not depend on them.
+/// Every image below `root`, which is what `is_image` says of a name, looked for by `threads` threads (0: all cores);
+/// the result does not depend on them.
 ///
 /// Hidden files and folders (".x") are left out. Links to files are followed, links to folders are not, and are
 /// reported like unreadable folders and names that are not UTF-8. Fails if `root` itself cannot be listed.
-pub fn walk(root: &Path, threads: usize) -> Result<Walk> {
-    let (mut found, mut level) = list(root, "").map_err(|e| Error::io(root, &e))?;
+pub fn walk(root: &Path, is_image: impl Fn(&str) -> bool + Sync, threads: usize) -> Result<Walk> {
+    let (mut found, mut level) = list(root, "", &is_image).map_err(|e| Error::io(root, &e))?;
     while !level.is_empty() {
         let listed = parallel::map(level.len(), threads, |i| {
-            list(&root.join(&level[i]), &level[i]).unwrap_or_else(|e| {
+            list(&root.join(&level[i]), &level[i], &is_image).unwrap_or_else(|e| {
                 let rejected = vec![(level[i].clone(), format!("a folder that cannot be read: {e}"))];
                 (Walk { rejected, ..Walk::default() }, Vec::new())
             })
@@ -71,7 +71,7 @@ pub fn walk(root: &Path, threads: usize) -> Result<Walk> {
 }
 
 /// The images of one folder and its subfolders' paths.
-fn list(folder: &Path, relative: &str) -> std::io::Result<(Walk, Vec<String>)> {
+fn list(folder: &Path, relative: &str, is_image: &impl Fn(&str) -> bool) -> std::io::Result<(Walk, Vec<String>)> {
     let (mut out, mut folders) = (Walk::default(), Vec::new());
     let (mut images, mut sidecars) = (Vec::new(), Vec::new());
     let join = |name: &str| if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
@@ -122,6 +122,7 @@ mod tests {
     use std::fs;
 
     use super::walk;
+    use crate::index::fmow::is_image;
 
     #[test]
     fn finds_images_in_order_for_any_thread_count() {
@@ -142,14 +143,14 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         for threads in [1, 2, 7] {
-            let got = walk(root.path(), threads).unwrap();
+            let got = walk(root.path(), is_image, threads).unwrap();
             let paths: Vec<_> = got.images.iter().map(|f| (f.path.as_str(), f.has_sidecar)).collect();
             assert_eq!(paths, [("a.png", false), ("b-c/1.TIF", false), ("b/x/10.jpg", true), ("b/x/2.jpg", false)]);
             assert_eq!((got.images[2].folder(), got.images[2].file_name()), ("b/x", "10.jpg"));
             assert_eq!((got.images[0].folder(), got.images[0].file_name()), ("", "a.png"));
             assert!(got.rejected.is_empty());
         }
-        assert!(walk(&root.path().join("nowhere"), 1).unwrap_err().to_string().contains("nowhere"));
+        assert!(walk(&root.path().join("nowhere"), is_image, 1).unwrap_err().to_string().contains("nowhere"));
     }
 
     #[cfg(unix)]
@@ -165,7 +166,7 @@ mod tests {
         symlink(other.path().join("1.jpg"), root.path().join("ok.jpg")).unwrap();
         symlink("nothing", root.path().join("dangling.jpg")).unwrap();
         fs::write(root.path().join(std::ffi::OsStr::from_bytes(b"a\xFF.jpg")), "").unwrap();
-        let got = walk(root.path(), 2).unwrap();
+        let got = walk(root.path(), is_image, 2).unwrap();
         assert_eq!(got.images.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["ok.jpg"]);
         let rejected: Vec<_> = got.rejected.iter().map(|(path, reason)| (path.as_str(), reason.as_str())).collect();
         assert_eq!(
