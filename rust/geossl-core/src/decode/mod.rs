@@ -268,12 +268,20 @@ impl<'a> Encoded<'a> {
             }
             Format::Packed(record) => self.unpack(record, rect, shrink, decoders)?,
         };
-        if self.turn.is_none() {
-            return Ok(raster);
-        }
-        let (raster, memory) = self.turn.upright(raster, stored);
-        decoders.jpeg.spare = memory;
-        Ok(raster)
+        // Of other formats the wanted bands alone have been decoded.
+        let all = match &self.format {
+            Format::Jpeg(_) | Format::Png(_) => true,
+            Format::Packed(record) => record.kind.codec == Codec::Jpeg,
+            Format::Tiff(_) | Format::Foreign(_) => false,
+        };
+        let raster = if self.turn.is_none() {
+            raster
+        } else {
+            let (raster, memory) = self.turn.upright(raster, stored);
+            decoders.jpeg.spare = memory;
+            raster
+        };
+        Ok(if all { chosen(raster, want.bands) } else { raster })
     }
 
     /// Fails where the pixels of `rect` take more than the limit.
@@ -304,4 +312,20 @@ impl<'a> Encoded<'a> {
         raster.rect = raster.rect.within(part);
         Ok(raster)
     }
+}
+
+/// The wanted bands of a raster that has them all.
+fn chosen(raster: Raster, bands: Option<&[Option<u16>]>) -> Raster {
+    fn pick<T: Copy + Default>(samples: &[T], has: usize, bands: &[Option<u16>]) -> Vec<T> {
+        let of = |pixel: &[T], band: &Option<u16>| band.map_or_else(T::default, |band| pixel[usize::from(band)]);
+        samples.chunks_exact(has).flat_map(|pixel| bands.iter().map(move |band| of(pixel, band))).collect()
+    }
+    let Some(bands) = bands else { return raster };
+    let has = usize::from(raster.bands);
+    let samples = match &raster.samples {
+        Samples::U8(samples) => Samples::U8(pick(samples, has, bands)),
+        Samples::U16(samples) => Samples::U16(pick(samples, has, bands)),
+        Samples::F32(samples) => Samples::F32(pick(samples, has, bands)),
+    };
+    Raster { bands: bands.len() as u16, samples, ..raster }
 }
