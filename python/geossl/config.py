@@ -34,6 +34,9 @@ class LoaderConfig(Section):
     """Pack made by `geossl data pack`, which is read in place of the images; they need not be there any more."""
     clusters: Path | None = None
     """Clusters file of `geossl data cluster`; by default the one beside the index."""
+    bands: tuple[str, ...] | None = None
+    """Bands that the network sees, by name (red nir) or by number from 1 (4 1 2), in that order; by default all. Where
+    an image lacks one, it is the band's mean."""
     split: str | None = None
     """Train on this split alone; by default `train` where the index has splits, else everything."""
     threads: int = Field(0, ge=0, le=1024)
@@ -66,8 +69,16 @@ class CropConfig(Section):
     context: bool = True
     """Add fMoW's context around a bounding box (0.15 to 2 of its side, more for small ones)."""
     decode: Literal["exact", "scaled"] = "exact"
-    """How a JPEG is decoded: `exact` gives the pixels of a full decode; `scaled` decodes a crop that is 2, 4 or 8 times
-    as large as the view (or as `resize`) at 1/2, 1/4 or 1/8 of the size: faster, with slightly other pixels."""
+    """How images are decoded: `exact` gives the pixels of a full decode; `scaled` decodes a crop that is 2, 4 or 8 times
+    as large as the view (or as `resize`) at 1/2, 1/4 or 1/8 of the size, and reads a GeoTIFF's overviews: faster, with
+    slightly other pixels."""
+    min_valid: float = Field(0.5, ge=0, le=1)
+    """Share of a crop's pixels that must have data, where images say which do: other crops are drawn again."""
+    aligned: bool = False
+    """Crop the dates of a temporal pair at the same ground, by the images' georeference, whatever their grids, sizes
+    and resolutions; by default each date is cropped by itself, as in the paper."""
+    jitter: float = Field(0.1, ge=0, le=1)
+    """Furthest that an aligned crop of the second date is moved, a share of its sides."""
 
 
 class ColorConfig(Section):
@@ -295,6 +306,10 @@ def _faults(config: TrainConfig) -> list[str]:
         faults.append(f"crop.scale: 0 < from <= to <= 1 must hold, not {crop.scale}")
     if not 0 < crop.ratio[0] <= crop.ratio[1]:
         faults.append(f"crop.ratio: 0 < from <= to must hold, not {crop.ratio}")
+    if crop.aligned and not config.temporal:
+        faults.append(f"crop.aligned: for two dates of a place; the arm {config.arm} shows one (use tp or geo_tp)")
+    if crop.aligned and crop.resize is not None:
+        faults.append("crop.aligned: crops the original pixels; leave crop.resize out")
     if crop.center and crop.resize is None:
         faults.append("crop.center: the central square is cut after a resize; set crop.resize too")
     if not 0 <= config.color.blur_sigma[0] <= config.color.blur_sigma[1]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from PIL import Image
 
 from geossl.data.index import Index
+from geossl.data.table import SCHEMA
 
 
 def smooth(height: int, width: int, bands: int, seed: int) -> np.ndarray:
@@ -23,15 +24,6 @@ def smooth(height: int, width: int, bands: int, seed: int) -> np.ndarray:
 def index_of(root: Path, paths: list[str], places: list[str | None], **columns: list) -> Index:
     """An index of images that lie under `root`."""
     n = len(paths)
-    kinds = {
-        "lat": pa.float64(), "lon": pa.float64(), "timestamp": pa.timestamp("us", "UTC"), "category": pa.string(),
-        "box_x": pa.int32(), "box_y": pa.int32(), "box_w": pa.int32(), "box_h": pa.int32(), "width": pa.int32(),
-        "height": pa.int32(), "bands": pa.int16(), "dtype": pa.string(), "gsd": pa.float32(),
-        "cloud_cover": pa.float32(), "country_code": pa.string(), "split": pa.string(),
-    }  # fmt: skip
-    values = {"bands": [3] * n, "dtype": ["uint8"] * n} | columns
-    table = {"path": pa.array(paths), "location_id": pa.array(places, pa.string())}
-    table |= {
-        name: pa.array(values[name], kind) if name in values else pa.nulls(n, kind) for name, kind in kinds.items()
-    }
-    return Index(table=pa.table(table), root=root, content_hash="abc", source=None)
+    values = {"path": paths, "location_id": places, "bands": [3] * n, "dtype": ["uint8"] * n} | columns
+    table = pa.table({f.name: pa.array(values.get(f.name, [None] * n), f.type) for f in SCHEMA}, schema=SCHEMA)
+    return Index(table=table, root=root, content_hash="abc", source=None)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from made_images import index_of
 from sklearn.cluster import KMeans
 from sklearn.metrics.pairwise import haversine_distances
 
@@ -75,22 +75,8 @@ def test_turning_the_globe_does_not_change_a_clear_clustering() -> None:
 
 
 def make_index(folder: Path, lat: list[float | None], lon: list[float | None], place: list[str | None]) -> Index:
-    n = len(lat)
-    empty = {"timestamp": pa.timestamp("us", "UTC"), "category": pa.string(), "gsd": pa.float32()}
-    empty |= {"cloud_cover": pa.float32(), "country_code": pa.string(), "split": pa.string()}
-    empty |= {f"box_{side}": pa.int32() for side in "xywh"}
-    columns = {name: pa.nulls(n, kind) for name, kind in empty.items()}
-    columns |= {
-        "path": pa.array([f"{i}.jpg" for i in range(n)]),
-        "location_id": pa.array(place, pa.string()),
-        "lat": pa.array(lat, pa.float64()),
-        "lon": pa.array(lon, pa.float64()),
-        "width": pa.array([8] * n, pa.int32()),
-        "height": pa.array([8] * n, pa.int32()),
-        "bands": pa.array([3] * n, pa.int16()),
-        "dtype": pa.array(["uint8"] * n),
-    }
-    return Index(table=pa.table(columns), root=folder, content_hash="0123", source=None)
+    paths = [f"{i}.jpg" for i in range(len(lat))]
+    return index_of(folder, paths, place, lat=lat, lon=lon)
 
 
 def test_labels_of_rows_follow_their_place(tmp_path: Path) -> None:

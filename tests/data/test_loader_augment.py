@@ -42,7 +42,7 @@ def tiffs(folder: Path, *, bands: int, dtype: str, n: int = 12) -> Index:
 
 
 def batches(source: Loader) -> list[Batch]:
-    return [Batch(images=b.images.clone(), rows=b.rows, color=b.color) for b in source]
+    return [Batch(images=b.images.clone(), rows=b.rows, color=b.color, gains=b.gains) for b in source]
 
 
 def assert_same(raw: Loader, made: Loader, *, mean: list[float], std: list[float]) -> torch.Tensor:
@@ -54,7 +54,9 @@ def assert_same(raw: Loader, made: Loader, *, mean: list[float], std: list[float
         assert b.images.dtype == torch.float32
         assert b.images.shape == a.images.shape
         assert b.images[0].is_contiguous(memory_format=torch.channels_last)
-        want = augment(a.images.flatten(0, 1), a.color.flatten(0, 1), mean=torch.tensor(mean), std=torch.tensor(std))
+        assert torch.equal(a.gains, b.gains)
+        scaling: dict[str, Any] = {"mean": torch.tensor(mean), "std": torch.tensor(std), "nodata": raw.nodata}
+        want = augment(a.images.flatten(0, 1), a.color.flatten(0, 1), gains=a.gains.flatten(0, 1), **scaling)
         difference = (b.images.flatten(0, 1) - want).abs() * torch.tensor(std).view(-1, 1, 1)
         assert difference.max() < 0.1 / 255
         colors.append(a.color.flatten(0, 1))

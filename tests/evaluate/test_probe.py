@@ -11,6 +11,7 @@ from torch import nn
 
 from geossl.config import LoaderConfig
 from geossl.data.index import Index
+from geossl.data.table import SCHEMA
 from geossl.errors import GeosslError, UsageError
 from geossl.evaluate import features, linear, probe
 from geossl.evaluate.features import extract
@@ -178,18 +179,7 @@ def make_data(folder, *, places=16, views=2, bands=3, split=True, category=True,
                     "dtype": "uint8",
                 }
             )
-    kinds = {
-        **dict.fromkeys(("path", "location_id"), pa.string()),
-        **dict.fromkeys(("lat", "lon"), pa.float64()),
-        "timestamp": pa.timestamp("us", tz="UTC"),
-        "category": pa.string(),
-        **dict.fromkeys(("box_x", "box_y", "box_w", "box_h", "width", "height"), pa.int32()),
-        "bands": pa.int16(),
-        "dtype": pa.string(),
-        **dict.fromkeys(("gsd", "cloud_cover"), pa.float32()),
-        **dict.fromkeys(("country_code", "split"), pa.string()),
-    }
-    table = pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
     Index(table=table, root=folder, content_hash="0", source=None).write(folder / "planet.parquet")
     return folder / "planet.parquet"
 

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from geossl.data.index import Index
+from geossl.data.table import SCHEMA
 from geossl.errors import UsageError
 from geossl.evaluate.split import count_oblong, split_rows
 
@@ -10,21 +11,13 @@ from geossl.evaluate.split import count_oblong, split_rows
 def index_of(tmp_path, **columns):
     """An index in memory; what is not given is null."""
     n = len(next(iter(columns.values())))
-    types = {
-        "path": pa.string(),
-        "location_id": pa.string(),
-        "category": pa.string(),
-        "split": pa.string(),
-        **dict.fromkeys(("box_x", "box_y", "box_w", "box_h", "width", "height"), pa.int32()),
-        "bands": pa.int16(),
-    }
     filled = {
         "path": [f"{i}.png" for i in range(n)],
         "width": [8] * n,
         "height": [8] * n,
         "bands": [3] * n,
     } | columns
-    table = pa.table({name: pa.array(filled.get(name, [None] * n), kind) for name, kind in types.items()})
+    table = pa.table({f.name: pa.array(filled.get(f.name, [None] * n), f.type) for f in SCHEMA}, schema=SCHEMA)
     return Index(table=table, root=tmp_path, content_hash="0", source=tmp_path / "planet.parquet")
 
 

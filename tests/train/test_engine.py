@@ -89,7 +89,8 @@ def test_the_device_and_the_loader_make_the_same_views(data, loader, arm):
     for normalize in (None, scale):
         options = {"views": 2, "temporal": False, "crop": config.crop, "color": config.color, "normalize": normalize}
         source = loader(Index.read(data), rows=np.arange(48), batch=16, seed=1, train=True, loader=None, **options)
-        prepared = [_prepare(b, config=config, device=torch.device("cpu"), mean=mean, std=std) for b in source]
+        how = {"config": config, "device": torch.device("cpu"), "mean": mean, "std": std}
+        prepared = [_prepare(b, loader=source, **how) for b in source]
         made.append([list(part) for part in zip(*prepared, strict=True)])
     for one, other in zip(*made, strict=True):
         torch.testing.assert_close(one, other)

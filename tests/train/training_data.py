@@ -52,9 +52,10 @@ class FakeLoader:
         self, index, *, rows, batch, views, temporal, crop, color, normalize=None, seed, train, loader, pin=False
     ):  # the real one's signature
         self.rows, self.batch, self.views, self.size = torch.from_numpy(rows), batch, views, crop.size
-        self.normalize = normalize
+        self.normalize, self.normalizes = normalize, normalize is not None
         self.seed, self.train, self.epoch, self.batches = seed, train, 0, 0
         self.bands = index.table["bands"][0].as_py()
+        self.bits, self.nodata = {"uint8": 8, "uint16": 16}[index.table["dtype"][0].as_py()], None
         self.dtype = getattr(torch, index.table["dtype"][0].as_py())
 
     def __len__(self):
@@ -100,4 +101,5 @@ class FakeLoader:
         if self.normalize is not None:
             mean, std = map(torch.tensor, self.normalize)
             images = torch.stack([augment(v, c, mean=mean, std=std) for v, c in zip(images, color, strict=True)])
-        return Batch(images=images, rows=rows.repeat(self.views, 1), color=color)
+        gains = torch.ones(self.views, len(rows), self.bands)
+        return Batch(images=images, rows=rows.repeat(self.views, 1), color=color, gains=gains)

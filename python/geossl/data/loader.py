@@ -16,13 +16,18 @@ import torch
 
 from geossl import _core
 from geossl.data import uploads
+from geossl.data.fallback import read_window
+from geossl.data.ground import ground_frames
 from geossl.data.pack import Pack
+from geossl.data.samples import choose_samples
 from geossl.data.stats import LoaderStats, count_reasons
 from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
 
     from geossl.config import ColorConfig, CropConfig, LoaderConfig
     from geossl.data.index import Index
@@ -32,8 +37,7 @@ WAIT_SECS = 0.05
 POLL_SECS = 0.001
 """The same while copies are under way whose memory the next batches need."""
 
-_BITS = {"uint8": 8, "uint16": 16}
-_DTYPES = {8: torch.uint8, 16: torch.uint16}
+_DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,19 @@ class Batch:
     """
 
     images: torch.Tensor
-    """uint8 or uint16 [views, B, C, H, W], or float32 where the loader normalises; channels_last in memory."""
+    """uint8, uint16 or, of images of any other type, float32 [views, B, C, H, W]; float32 too where the loader
+    normalises. channels_last in memory. Samples without data have the value `Loader.nodata`."""
     rows: torch.Tensor
     """int64 [views, B]: the index's row that each view was cut from."""
     color: torch.Tensor
     """float32 [views, B, 7]: order, brightness, contrast, saturation, hue, gray, sigma; see `geossl.augment`."""
+    gains: torch.Tensor
+    """float32 [views, B, C]: factor of each band; 0 where an image lacks the band or it was dropped."""
     uploads: list[Any] | None = field(default=None, repr=False, compare=False)
     """Events of the copies from pinned memory that `to` made; None where the memory is not pinned."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = True) -> Batch:
-        """The batch on another device, but for `color`, which `geossl.augment` wants on the CPU.
+        """The batch on another device, but for `color` and `gains`, which `geossl.augment` wants on the CPU.
 
         Args:
             device: Where to.
@@ -66,7 +73,8 @@ class Batch:
         images = self.images.to(device, non_blocking=non_blocking)
         if self.uploads is not None and device.type != "cpu":
             self.uploads.append(uploads.record_event(device))
-        return Batch(images=images, rows=self.rows.to(device, non_blocking=non_blocking), color=self.color)
+        rows = self.rows.to(device, non_blocking=non_blocking)
+        return Batch(images=images, rows=rows, color=self.color, gains=self.gains)
 
 
 class Loader:
@@ -85,7 +93,8 @@ class Loader:
         temporal: Take later views from other dates of the place.
         crop: How views are cut.
         color: Ranges of the colour parameters that come with each view; None for parameters that change nothing.
-        normalize: (mean, standard deviation), one value a band, of values scaled to 0..1. With it the loader's threads
+        normalize: (mean, standard deviation), one value a band, of values scaled to 0..1; of floats, which are not
+            scaled, in the data's own units. With it the loader's threads
             do what `geossl.augment.augment` does with a batch, for machines without a GPU: they change the colours by
             the parameters, blur and normalise, and the images are float32. A state does not know about it: the
             images and their parameters are the same, so a run may go on where the device does this work, or back.
@@ -132,7 +141,14 @@ class Loader:
             raise UsageError(f"a batch of {batch} cannot be shared by {world} processes (this one is {rank})")
         self._rows = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
         table = index.table.take(rows)
-        self.bands, self.bits = _kind(table)
+        samples = choose_samples(table, loader.bands)
+        self.bands, self.bits, self.nodata = samples.bands, samples.bits, samples.nodata
+        """Bands of a view; bits of a sample, 8, 16 or (floats) 32; and the value of samples without data, None where
+        every sample has data."""
+        self.normalizes = normalize is not None
+        """Whether views come with their colours changed, and normalised."""
+        self.band_names = samples.names
+        """Names of the bands, where the index knows them."""
         if normalize is not None:
             _check_normalize(*normalize, bands=self.bands)
         self.size, self.batch, self.seed, self.epoch = crop.size, batch, seed, 0
@@ -146,11 +162,16 @@ class Loader:
         cut = cut or ("random_resized" if train else "center")
         pack = None if loader.pack is None else Pack.read(loader.pack)
         boxes = image_boxes(table)
+        places = np.ascontiguousarray(index.places[rows], dtype=np.int32)
+        if index.boxes == "tiles":
+            crop = crop.model_copy(update={"context": False})  # which is for objects, and would reach into other tiles
         located = None
         if pack is not None:
             pack.check(crop)
             located = pack.locate(table["path"], boxes)
             if pack.form.short_side is not None:
+                if crop.aligned:
+                    raise UsageError(f"crop.aligned: {pack.folder} was resized, so its pixels have lost their ground")
                 boxes = np.zeros_like(boxes)  # what was packed is the box
         self._raises = on_error == "raise"
         options: dict[str, Any] = {
@@ -163,6 +184,7 @@ class Loader:
             "cut": cut,
             "crop": crop.model_dump(mode="json"),
             "color": color_options,
+            "bands": loader.bands,
             "on_error": on_error,
             # A lossless pack gives the files' very batches, so that a run may go from one to the other.
             "pack": None if pack is None or pack.form.short_side is None else asdict(pack.form),
@@ -176,10 +198,11 @@ class Loader:
         self._uploads = uploads.Uploads(slots) if pin else None
         self._slots = loader.slots
         self._core = _core.Loader(
-            paths=[str(index.root / path) for path in table["path"].to_pylist()],
+            paths=index.files(table["path"]),
             pack=located,
+            foreign=_foreign(table) if pack is None else None,
             boxes=boxes,
-            places=np.ascontiguousarray(index.places[rows], dtype=np.int32),
+            places=places,
             views=views,
             temporal=temporal,
             seed=seed,
@@ -188,8 +211,8 @@ class Loader:
             crop=crop.model_dump(),
             color=color_options,
             normalize=normalize,
-            bands=self.bands,
-            bits=self.bits,
+            samples=samples.options(),
+            align=_align(index, table, places, crop) if crop.aligned and temporal else None,
             max_image_bytes=loader.max_image_mib << 20,
             options={
                 "batch": batch,
@@ -296,26 +319,36 @@ class Loader:
         images = torch.frombuffer(made.pop("lease"), dtype=self._dtype).view(self._shape)[:, :samples]
         rows = torch.from_numpy(made["rows"]).view(views, samples)
         color = torch.from_numpy(made["color"]).view(views, samples, -1)
+        gains = torch.from_numpy(made["gains"]).view(views, samples, -1)
         valid = torch.from_numpy(made["valid"])
         if not bool(valid.all()):
             # torch indexes uint16 on no device, but bytes on all.
             kept = valid.nonzero().squeeze(1)
             images = images.view(torch.uint8)[:, kept].view(self._dtype)
-            rows, color = rows[:, kept], color[:, kept]
-        return Batch(images=images.permute(0, 1, 4, 2, 3), rows=self._rows[rows], color=color, uploads=copies)
+            rows, color, gains = rows[:, kept], color[:, kept], gains[:, kept]
+        images = images.permute(0, 1, 4, 2, 3)
+        return Batch(images=images, rows=self._rows[rows], color=color, gains=gains, uploads=copies)
 
 
-def _kind(table: Any) -> tuple[int, int]:
-    """(bands, bits) of the images. Raises UsageError where they differ."""
-    bands, dtypes = table["bands"].unique().to_pylist(), table["dtype"].unique().to_pylist()
-    if len(bands) > 1 or len(dtypes) > 1:
+def _align(index: Index, table: pa.Table, places: np.ndarray, crop: CropConfig) -> dict[str, Any]:
+    """What the core needs to show the same ground. Raises UsageError where no image has a georeference."""
+    frames = ground_frames(table, places)
+    if np.isnan(frames).all():
         raise UsageError(
-            f"the index mixes images of {sorted(bands)} bands and types {sorted(dtypes)}: "
-            "index each kind by itself (--images rgb|msrgb|ms)"
+            f"crop.aligned: the images of {index.source or 'the index'} have no georeference; "
+            "index GeoTIFFs, or leave crop.aligned out"
         )
-    if dtypes[0] not in _BITS:
-        raise UsageError(f"images of type {dtypes[0]} are not read: uint8 and uint16 are")
-    return int(bands[0]), _BITS[dtypes[0]]
+    sizes = np.stack([table["width"].to_numpy(), table["height"].to_numpy()], 1).astype(np.int32)
+    return {"frames": frames, "sizes": np.ascontiguousarray(sizes), "jitter": crop.jitter}
+
+
+def _foreign(table: pa.Table) -> dict[str, Any] | None:
+    """The rows that are read through rasterio, if there are any."""
+    rows = np.flatnonzero(np.asarray(table["reader"].is_valid()))
+    if not len(rows):
+        return None
+    sizes = np.stack([table[name].take(rows).to_numpy() for name in ("width", "height", "bands")], 1)
+    return {"reader": read_window, "rows": rows, "sizes": np.ascontiguousarray(sizes, np.int32)}
 
 
 def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int) -> None:

@@ -108,7 +108,7 @@ def extract(
         task = progress.add_task(title, total=len(rows))
         for read in source:
             images = read.images[0].to(device, non_blocking=True)
-            features = backbone(normalize(images, **scale)).float()
+            features = backbone(normalize(images, **scale, gains=read.gains[0], nodata=source.nodata)).float()
             if x is None:
                 # One array of the final size: a list and its concatenation would hold everything twice.
                 x = torch.empty(len(rows), features.shape[1])

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from geossl.config import LoaderConfig
 from geossl.data.index import Index
+from geossl.data.samples import choose_samples
 from geossl.device import resolve_device
 from geossl.errors import GeosslError, UsageError
 from geossl.evaluate.features import Features, extract
@@ -170,7 +171,8 @@ def probe(
     if lr is None and len(np.unique(index.places[split.train])) < 2:
         raise UsageError(f"{data}: the training images show a single place: no --lr can be chosen; give one")
     rows = np.concatenate([split.train, split.test])
-    _check_bands(index, rows, trained, run=run, data=data)
+    bands = trained.settings.get("loader", {}).get("bands")
+    _check_bands(index, rows, trained, bands=bands, run=run, data=data)
     used = torch.from_numpy(np.unique(index.labels[rows]))
 
     encoders = {str(trained.settings.get("arm", "trained")): trained}
@@ -188,7 +190,7 @@ def probe(
             context=encoder.settings.get("crop", {}).get("context", True),
             device=target,
             batch=batch,
-            loader=LoaderConfig(root=root, pack=pack, threads=threads, on_error="skip"),
+            loader=LoaderConfig(root=root, pack=pack, bands=bands, threads=threads, on_error="skip"),
             seed=seed,
         )
         train = read(rows=split.train, title=f"{name}: training images")
@@ -266,10 +268,17 @@ def _classify(
     ]
 
 
-def _check_bands(index: Index, rows: NDArray[np.int64], encoder: LoadedBackbone, *, run: Path, data: Path) -> None:
-    bands = sorted(set(np.asarray(index.table["bands"])[rows].tolist()) - {encoder.bands})
-    if bands:
-        found = ", ".join(str(n) for n in bands)
+def _check_bands(
+    index: Index,
+    rows: NDArray[np.int64],
+    encoder: LoadedBackbone,
+    *,
+    bands: list[str] | None,
+    run: Path,
+    data: Path,
+) -> None:
+    found = choose_samples(index.table.take(rows), bands).bands
+    if found != encoder.bands:
         raise UsageError(f"{data}: images of {found} bands; the encoder of {run} reads {encoder.bands}")
 
 

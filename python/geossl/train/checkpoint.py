@@ -83,7 +83,7 @@ def save(state: TrainState) -> None:
             "classes": data.classes,
             "mean": list(config.color.mean or ()),
             "std": list(config.color.std or ()),
-            "bands": data.bands,
+            "bands": data.samples.bands,
         },
     }
     if learner.head is not None:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from geossl.augment import has_data
+from geossl.data.band_stats import BandStats
 from geossl.data.clusters import Clusters, default_path
 from geossl.data.index import Index
 from geossl.data.loader import Loader
+from geossl.data.samples import TOP, Samples, choose_samples
 from geossl.device import resolve_device
 from geossl.errors import UsageError
 from geossl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
@@ -36,10 +39,8 @@ class TrainData:
     """int64 [len(index)]: cluster or category of each row, -1 unknown; None where the arm has no labels."""
     classes: int
     """How many clusters or categories there are; 0 without labels."""
-    bands: int
-    """Bands of the images; that they all have as many is the loader's to check."""
-    dtype: str
-    """Type of the images' pixels, uint8 or uint16, likewise."""
+    samples: Samples
+    """Bands, their names and the type of the samples that the network sees."""
 
     @property
     def labels_hash(self) -> str:
@@ -78,8 +79,7 @@ def read_data(config: TrainConfig) -> TrainData:
         rows=rows,
         labels=labels,
         classes=classes,
-        bands=index.table["bands"][int(rows[0])].as_py(),
-        dtype=index.table["dtype"][int(rows[0])].as_py(),
+        samples=choose_samples(index.table.take(rows), config.loader.bands),
     )
 
 
@@ -93,14 +93,13 @@ def resolve(config: TrainConfig, data: TrainData) -> TrainConfig:
         model = model.model_copy(update={"queue": automatic_queue(images=len(data.rows), batch=config.batch)})
     for name in ("mean", "std"):
         given = getattr(color, name)
-        if given is not None and len(given) != data.bands:
-            raise UsageError(f"color.{name}: {len(given)} values for images of {data.bands} bands; give one a band")
+        if given is not None and len(given) != data.samples.bands:
+            found = f"{len(given)} values for images of {data.samples.bands} bands"
+            raise UsageError(f"color.{name}: {found}; give one a band")
     if color.std is not None and min(color.std) <= 0:
         raise UsageError(f"color.std: must be above 0, not {min(color.std)}")
     if color.mean is None or color.std is None:
-        mean, std = (
-            (IMAGENET_MEAN, IMAGENET_STD) if (data.bands, data.dtype) == (3, "uint8") else measure_bands(config, data)
-        )
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if _is_photo(data.samples) else measure_bands(config, data)
         color = color.model_copy(update={"mean": color.mean or mean, "std": color.std or std})
     device = str(resolve_device(config.device))
     return config.model_copy(update={"model": model, "color": color, "device": device})
@@ -114,8 +113,19 @@ def automatic_queue(*, images: int, batch: int) -> int:
     return max(min(LARGEST_QUEUE, images // 2) // batch, 1) * batch
 
 
+def _is_photo(samples: Samples) -> bool:
+    """Whether ImageNet's mean and deviation apply."""
+    return (samples.bands, samples.bits) == (3, 8) and samples.names in {None, ("red", "green", "blue")}
+
+
 def measure_bands(config: TrainConfig, data: TrainData) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each band, of values scaled to 0..1, over a sample of the data."""
+    """Mean and standard deviation of each band over the data's samples, of values scaled to 0..1 (floats: as they are).
+
+    They are those of `geossl data stats`, where it left them beside the index; else a sample of the images is read.
+    """
+    found = BandStats.find(config.data)
+    if found is not None:
+        return found.scaled(data.samples)
     spread = np.linspace(0, len(data.rows) - 1, min(MEASURED_IMAGES, len(data.rows))).round().astype(np.int64)
     loader = Loader(
         data.index,
@@ -129,15 +139,17 @@ def measure_bands(config: TrainConfig, data: TrainData) -> tuple[tuple[float, ..
         train=False,
         loader=config.loader,
     )
-    top = 255 if data.dtype == "uint8" else 65_535
-    count, total, squares = 0, torch.zeros(data.bands).double(), torch.zeros(data.bands).double()
+    bands = data.samples.bands
+    count, total, squares = (torch.zeros(bands).double() for _ in range(3))
     for batch in loader:
-        values = batch.images[0].double() / top
-        count += values.numel() // data.bands
+        values = batch.images[0].double()
+        there = has_data(batch.images[0], loader.nodata) & (batch.gains[0] > 0)[..., None, None]
+        values = torch.where(there, values / TOP[loader.bits], 0)
+        count += there.sum((0, 2, 3))
         total += values.sum((0, 2, 3))
         squares += values.square().sum((0, 2, 3))
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    mean = total / count.clamp(min=1)
+    std = (squares / count.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
     std[std < 1e-6] = 1  # a band that is constant, which no division should blow up
     return tuple(mean.tolist()), tuple(std.tolist())
 

@@ -155,7 +155,7 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
                 group["lr"] = lr
             watch = Stopwatch()
             for batch in watch.watch(loader):
-                views, rows = _prepare(batch, config=config, device=device, mean=mean, std=std)
+                views, rows = _prepare(batch, loader=loader, config=config, device=device, mean=mean, std=std)
                 targets = None if labels is None else labels[rows].to(device, non_blocking=True)
                 shuffle = _shuffle(state, images=len(rows), device=device)
                 result = learner.step(views, labels=targets, shuffle=shuffle)
@@ -230,7 +230,7 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         loader=config.loader,
         pin=device.type == "cuda",
     )
-    learner = Learner(config, bands=data.bands, classes=data.classes).to(device)
+    learner = Learner(config, bands=data.samples.bands, classes=data.classes).to(device)
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,
@@ -241,7 +241,7 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
 
 
 def _prepare(
-    batch: Batch, *, config: TrainConfig, device: torch.device, mean: Tensor, std: Tensor
+    batch: Batch, *, loader: Loader, config: TrainConfig, device: torch.device, mean: Tensor, std: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
 
@@ -251,10 +251,10 @@ def _prepare(
     if config.contrastive:
         count -= count % config.model.bn_groups
     images = batch.to(device).images[:, :count]
-    if images.is_floating_point():
-        return images, batch.rows[0, :count]  # by the loader
-    color = batch.color[:, :count]
-    views = augment(images.flatten(0, 1), color.flatten(0, 1), mean=mean, std=std)
+    if loader.normalizes:
+        return images, batch.rows[0, :count]
+    color, gains = (values[:, :count].flatten(0, 1) for values in (batch.color, batch.gains))
+    views = augment(images.flatten(0, 1), color, mean=mean, std=std, gains=gains, nodata=loader.nodata)
     return views.view(*images.shape[:2], *views.shape[1:]), batch.rows[0, :count]
 
 

@@ -200,16 +200,7 @@ impl Job {
             places: Places::new(&self.places.iter().copied().cycle().take(self.pairs).collect::<Vec<_>>()),
             temporal: self.temporal,
             seed: self.seed,
-            spec: CropSpec {
-                size: self.size,
-                resize: None,
-                center: false,
-                scale: self.scale,
-                ratio: (0.75, 4.0 / 3.0),
-                flip: 0.5,
-                context: true,
-                scaled: false,
-            },
+            spec: CropSpec { scale: self.scale, ..CropSpec::new(self.size) },
             pairs: self.pairs,
         };
         Ok((work, (0..self.threads.max(1)).map(|_| Tools::new()).collect::<Outcome<_>>()?))

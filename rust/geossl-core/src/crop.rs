@@ -55,8 +55,27 @@ pub struct CropSpec {
     pub flip: f64,
     /// Widen boxes by fMoW's context.
     pub context: bool,
-    /// Decode a JPEG at 1/2, 1/4 or 1/8 of its size where the view is that much smaller.
+    /// Decode a JPEG at 1/2, 1/4 or 1/8 of its size, or a TIFF's overview, where the view is that much smaller.
     pub scaled: bool,
+    /// Share of a random crop's pixels that must have data: crops with less are drawn again.
+    pub min_valid: f64,
+}
+
+impl CropSpec {
+    /// MoCo-v2's `RandomResizedCrop` to `size` pixels a side, and a flip.
+    pub fn new(size: u32) -> Self {
+        Self {
+            size,
+            resize: None,
+            center: false,
+            scale: (0.2, 1.0),
+            ratio: (0.75, 4.0 / 3.0),
+            flip: 0.5,
+            context: true,
+            scaled: false,
+            min_valid: 0.5,
+        }
+    }
 }
 
 /// Which part of a region a view shows.
@@ -86,8 +105,8 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// How much smaller (1, 2, 4 or 8 times) a region may be decoded, so that it has at least the pixels of what it is
-    /// resized to first: `resized`, or the output of `size` pixels a side.
+    /// How many times smaller a region may be decoded, so that it has at least the pixels of what it is resized to
+    /// first: `resized`, or the output of `size` pixels a side.
     pub fn shrink(&self, region: (u32, u32), size: u32) -> u32 {
         let (from, to) = match self.resized {
             Some(full) => (region, full),
@@ -96,8 +115,7 @@ impl Geometry {
                 (self.exact.map_or(whole, |[_, _, width, height]| (width as u32, height as u32)), (size, size))
             }
         };
-        let fits = |n: &u32| from.0 >= n.saturating_mul(to.0) && from.1 >= n.saturating_mul(to.1);
-        [8, 4, 2].into_iter().find(fits).unwrap_or(1)
+        (from.0 / to.0.max(1)).min(from.1 / to.1.max(1)).max(1)
     }
 
     /// The same view of its window alone, where nothing else of the region is at hand.
@@ -230,16 +248,7 @@ mod tests {
     }
 
     fn spec() -> CropSpec {
-        CropSpec {
-            size: 224,
-            resize: None,
-            center: false,
-            scale: (0.08, 1.0),
-            ratio: (0.75, 4.0 / 3.0),
-            flip: 0.5,
-            context: true,
-            scaled: false,
-        }
+        CropSpec { scale: (0.08, 1.0), ..CropSpec::new(224) }
     }
 
     #[test]
@@ -270,19 +279,17 @@ mod tests {
 
     #[test]
     fn a_shrunk_region_has_the_pixels_of_the_output() {
-        let window = |width, height| Geometry {
-            resized: None,
-            window: Rect { x: 5, y: 5, width, height },
-            exact: None,
-            flip: false,
+        let window = |width, height| {
+            let window = Rect { x: 5, y: 5, width, height };
+            Geometry { resized: None, window, exact: None, flip: false }
         };
         for (width, height, shrink) in [
             (447, 800, 1),
             (448, 448, 2),
-            (900, 895, 2),
+            (900, 895, 3),
             (896, 896, 4),
-            (4000, 1792, 8),
-            (20_000, 20_000, 8),
+            (4000, 1700, 7),
+            (20_000, 20_000, 89),
             (30, 30, 1),
         ] {
             assert_eq!(window(width, height).shrink((30_000, 30_000), 224), shrink);

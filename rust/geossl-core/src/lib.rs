@@ -1,6 +1,7 @@
 //! The data path of geossl: index, geography, pairs, decoding, cropping and the batch pipeline.
 
 pub mod advice;
+pub mod align;
 pub mod augment;
 pub mod bandstats;
 pub mod cluster;

@@ -29,32 +29,8 @@ fn images(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 fn source(folder: &Path, places: &[i32]) -> Source {
-    Source {
-        paths: images(folder),
-        pack: None,
-        boxes: vec![None; IMAGES],
-        places: Places::new(places),
-        views: 2,
-        temporal: true,
-        seed: 1,
-        shuffle: true,
-        cut: Cut::RandomResized,
-        crop: CropSpec {
-            size: 4,
-            resize: None,
-            center: false,
-            scale: (0.2, 1.0),
-            ratio: (0.75, 1.33),
-            flip: 0.5,
-            context: true,
-            scaled: false,
-        },
-        color: None,
-        normalize: None,
-        bands: 3,
-        bits: 8,
-        max_image_bytes: 1 << 20,
-    }
+    let new = Source::new(images(folder), (3, 8), CropSpec::new(4));
+    Source { places: Places::new(places), views: 2, temporal: true, seed: 1, ..new }
 }
 
 fn settings(threads: usize) -> Settings {

@@ -89,32 +89,8 @@ fn the_batch_after_those_in_flight_is_read_and_the_one_after_it_is_not() {
         eprintln!("skipped: {} cannot be evicted from memory", folder.path().display());
         return;
     }
-    let source = Source {
-        paths: paths.clone(),
-        pack: None,
-        boxes: vec![None; 12],
-        places: Places::new(&[0; 12]),
-        views: 1,
-        temporal: false,
-        seed: 1,
-        shuffle: false,
-        cut: Cut::Center,
-        crop: CropSpec {
-            size: 4,
-            resize: None,
-            center: false,
-            scale: (0.2, 1.0),
-            ratio: (0.75, 1.33),
-            flip: 0.5,
-            context: true,
-            scaled: false,
-        },
-        color: None,
-        normalize: None,
-        bands: 3,
-        bits: 8,
-        max_image_bytes: 1 << 20,
-    };
+    let new = Source::new(paths.clone(), (3, 8), CropSpec::new(4));
+    let source = Source { places: Places::new(&[0; 12]), shuffle: false, cut: Cut::Center, ..new };
     let settings = Settings { batch: 3, rank: 0, world: 1, threads: 2, on_error: OnError::Raise, max_failures: 0.0 };
     let mut memory = vec![0u8; slot_bytes(&source, &settings)];
     let slot = SlotMemory { ptr: memory.as_mut_ptr(), len: memory.len() };

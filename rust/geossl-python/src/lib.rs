@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 mod bandstats;
 mod cluster;
 mod error;
+mod foreign;
 mod index;
 mod loader;
 mod pack;

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use geossl_core::align::Align;
 use geossl_core::augment::Normalize;
 use geossl_core::color::ColorSpec;
 use geossl_core::crop::{CropSpec, Cut};
 use geossl_core::pack::Shards;
 use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
-use geossl_core::sample::{Packed, Source};
+use geossl_core::decode::foreign::Size;
+use geossl_core::sample::{BandMap, ForeignImages, Packed, Source};
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
@@ -19,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::to_py;
+use crate::foreign::Reader;
 
 /// Adds this file's classes to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,19 +41,20 @@ struct CropOptions {
     flip: f64,
     context: bool,
     decode: String,
+    min_valid: f64,
 }
 
 impl TryFrom<CropOptions> for CropSpec {
     type Error = PyErr;
 
     fn try_from(o: CropOptions) -> PyResult<Self> {
-        let CropOptions { size, resize, center, scale, ratio, flip, context, decode } = o;
+        let CropOptions { size, resize, center, scale, ratio, flip, context, decode, min_valid } = o;
         let scaled = match decode.as_str() {
             "exact" => false,
             "scaled" => true,
             other => return Err(PyValueError::new_err(format!("decode: {other}"))),
         };
-        Ok(Self { size, resize, center, scale, ratio, flip, context, scaled })
+        Ok(Self { size, resize, center, scale, ratio, flip, context, scaled, min_valid })
     }
 }
 
@@ -93,6 +97,64 @@ impl PackOptions<'_> {
         let (shard, offset, length) = (self.shard.as_array(), self.offset.as_array(), self.length.as_array());
         let at = shard.iter().zip(offset).zip(length).map(|((&s, &at), &n)| (s, at as u64, n as u64)).collect();
         Ok(Packed { shards: Shards::open(self.shards).map_err(to_py)?, at })
+    }
+}
+
+/// What a view has of its image's samples.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct SampleOptions<'py> {
+    bands: u16,
+    bits: u8,
+    /// Of each kind of image: its bands, and for each of a view's that of the image, None for all as they come.
+    kinds: Vec<(u16, Option<Vec<Option<u16>>>)>,
+    /// uint16 [n]: kind of each row's image.
+    kind: PyReadonlyArray1<'py, u16>,
+    nodata: Option<u16>,
+}
+
+/// Where images lie on the ground.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct AlignOptions<'py> {
+    /// float64 [n, 6].
+    frames: PyReadonlyArray2<'py, f64>,
+    /// int32 [n, 2]: width and height.
+    sizes: PyReadonlyArray2<'py, i32>,
+    jitter: f64,
+}
+
+impl AlignOptions<'_> {
+    fn read(&self, images: usize) -> PyResult<Align> {
+        let (frames, sizes) = (self.frames.as_array(), self.sizes.as_array());
+        if frames.shape() != [images, 6] || sizes.shape() != [images, 2] {
+            return Err(PyValueError::new_err("align: frames must be [n, 6] and sizes [n, 2]"));
+        }
+        Ok(Align {
+            frames: frames.rows().into_iter().map(|f| [f[0], f[1], f[2], f[3], f[4], f[5]]).collect(),
+            sizes: sizes.rows().into_iter().map(|s| (s[0] as u32, s[1] as u32)).collect(),
+            jitter: self.jitter,
+        })
+    }
+}
+
+/// Images that Python reads.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct ForeignOptions<'py> {
+    /// See `Reader`.
+    reader: Py<PyAny>,
+    rows: PyReadonlyArray1<'py, i64>,
+    /// int32 [n, 3]: width, height and bands of these rows.
+    sizes: PyReadonlyArray2<'py, i32>,
+}
+
+impl ForeignOptions<'_> {
+    fn read(self, bits: u8) -> ForeignImages {
+        let (rows, sizes) = (self.rows.as_array(), self.sizes.as_array());
+        let size = |s: &[i32; 3]| Size { width: s[0] as u32, height: s[1] as u32, bands: s[2] as u16, bits };
+        let sizes = rows.iter().zip(sizes.rows()).map(|(&row, s)| (row as usize, size(&[s[0], s[1], s[2]]))).collect();
+        ForeignImages { reader: Arc::new(Reader(self.reader)), sizes }
     }
 }
 
@@ -142,11 +204,12 @@ impl Loader {
     /// (mean and standard deviation, one a band), of 32 bits. `may_refill` is called with the number of each slot that
     /// nothing uses any more; where it says no, `release` gives the slot back.
     #[new]
-    #[pyo3(signature = (*, paths, pack, boxes, places, views, temporal, seed, shuffle, cut, crop, color, normalize, bands, bits, max_image_bytes, options, slots, may_refill=None))]
+    #[pyo3(signature = (*, paths, pack, foreign, boxes, places, views, temporal, seed, shuffle, cut, crop, color, normalize, samples, align, max_image_bytes, options, slots, may_refill=None))]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new(
         paths: Vec<PathBuf>,
         pack: Option<PackOptions<'_>>,
+        foreign: Option<ForeignOptions<'_>>,
         boxes: PyReadonlyArray2<'_, i32>,
         places: PyReadonlyArray1<'_, i32>,
         views: usize,
@@ -157,8 +220,8 @@ impl Loader {
         crop: CropOptions,
         color: Option<ColorOptions>,
         normalize: Option<(Vec<f32>, Vec<f32>)>,
-        bands: u16,
-        bits: u8,
+        samples: SampleOptions<'_>,
+        align: Option<AlignOptions<'_>>,
         max_image_bytes: u64,
         options: RunOptions,
         slots: Vec<Bound<'_, PyArray1<u8>>>,
@@ -171,9 +234,18 @@ impl Loader {
         if pack.as_ref().is_some_and(|pack| pack.at.len() != paths.len()) {
             return Err(PyValueError::new_err("paths and the pack's places must be of one length"));
         }
+        let SampleOptions { bands, bits, kinds, kind, nodata } = samples;
+        let kinds: Vec<BandMap> = kinds.into_iter().map(|(image, view)| BandMap { image, view }).collect();
+        let kind: Vec<u16> = kind.as_array().to_vec();
+        let fits = |map: &BandMap| map.view.as_ref().map_or(usize::from(map.image), Vec::len) == usize::from(bands);
+        if kind.len() != paths.len() || kind.iter().any(|&k| usize::from(k) >= kinds.len()) || !kinds.iter().all(fits) {
+            return Err(PyValueError::new_err("samples: a kind for each image, each with a view's bands"));
+        }
+        let align = align.map(|align| align.read(paths.len())).transpose()?;
         let boxes = boxes.as_array();
         let source = Source {
             pack,
+            foreign: foreign.map(|foreign| foreign.read(bits)),
             boxes: boxes.rows().into_iter().map(|b| (b[2] > 0).then(|| [b[0], b[1], b[2], b[3]])).collect(),
             places: Places::new(places.as_slice()?),
             paths,
@@ -189,9 +261,13 @@ impl Loader {
             },
             crop: crop.try_into()?,
             color: color.map(Into::into),
+            align,
             normalize: normalize.map(|(mean, std)| Normalize { mean, std }),
             bands,
             bits,
+            kinds,
+            kind,
+            nodata,
             max_image_bytes,
         };
         let settings = Settings::try_from(options)?;
@@ -239,7 +315,7 @@ impl Loader {
     }
 
     /// The next batch as {lease, slot, number, samples, rows [views, samples], color [views, samples, 7],
-    /// valid [samples]}; an empty dict if none is ready after `wait_secs`, None at the end of the epoch. `coming` says
+    /// gains [views, samples, bands], valid [samples]}; an empty dict if none is ready after `wait_secs`, None at the end of the epoch. `coming` says
     /// that slots will come back by `release`: else it is an error after a while that every slot is held.
     #[pyo3(signature = (*, wait_secs, coming))]
     fn next<'py>(&self, py: Python<'py>, wait_secs: f64, coming: bool) -> PyResult<Option<Bound<'py, PyDict>>> {
@@ -261,6 +337,7 @@ impl Loader {
         out.set_item("samples", batch.samples)?;
         out.set_item("rows", batch.rows.into_pyarray(py))?;
         out.set_item("color", batch.color.into_pyarray(py))?;
+        out.set_item("gains", batch.gains.into_pyarray(py))?;
         out.set_item("valid", batch.valid.into_pyarray(py))?;
         Ok(Some(out))
     }
@@ -302,8 +379,12 @@ impl Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        // A lease may outlive this object, and the pipeline with it, but not the other slots' memory.
-        self.pipeline.stop();
+        // A lease may outlive this object, and the pipeline with it, but not the other slots' memory. The threads may be
+        // waiting for the interpreter (see `Reader`), which is held here.
+        let stop = || self.pipeline.stop();
+        if Python::try_attach(|py| py.detach(stop)).is_none() {
+            stop();
+        }
     }
 }
 

@@ -30,6 +30,11 @@ impl Default for Jpeg {
     }
 }
 
+/// The largest of libjpeg-turbo's scales, 1 / 8, 1 / 4, 1 / 2 or 1, that is no smaller than 1 / `shrink`.
+pub fn scale(shrink: u32) -> u32 {
+    [8, 4, 2].into_iter().find(|&scale| scale <= shrink).unwrap_or(1)
+}
+
 impl Jpeg {
     /// The size of the image as it is stored, and how it is turned upright.
     pub fn header(&mut self, path: &Path, bytes: &[u8]) -> Result<Header> {

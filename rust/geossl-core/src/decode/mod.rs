@@ -3,18 +3,21 @@
 //! Eight and sixteen unsigned bits stay what they are; every other type of sample becomes a float of 32 bits.
 
 pub(crate) mod exif;
+pub mod foreign;
 pub(crate) mod jpeg;
 pub(crate) mod markers;
 pub(crate) mod nodata;
 mod png;
 mod tiff;
 pub(crate) mod turbo;
+mod valid;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use self::exif::Turn;
+use self::foreign::{Foreign, Size};
 use crate::crop::{self, Rect};
 use crate::pack::blocks::Unpacker;
 use crate::pack::record::{Codec, Kind, Record};
@@ -103,6 +106,7 @@ enum Format<'a> {
     Png(&'a [u8]),
     Tiff(&'a [u8]),
     Packed(Record<'a>),
+    Foreign(&'a dyn Foreign),
 }
 
 /// An encoded image in memory whose header has been read and found within the limits.
@@ -189,6 +193,13 @@ pub fn packed<'a>(path: &'a Path, record: Record<'a>, max_bytes: u64) -> Result<
     encoded(path, Format::Packed(record), &Header { width, height, bands, bits, bytes, turn }, max_bytes)
 }
 
+/// An image that another library reads; `size` is what the index says of it.
+pub fn foreign<'a>(path: &'a Path, size: Size, reader: &'a dyn Foreign, max_bytes: u64) -> Result<Encoded<'a>> {
+    let Size { width, height, bands, bits } = size;
+    let header = Header { width, height, bands, bits, bytes: 0, turn: Turn::of(1) };
+    encoded(path, Format::Foreign(reader), &header, max_bytes)
+}
+
 fn encoded<'a>(path: &'a Path, format: Format<'a>, header: &Header, max_bytes: u64) -> Result<Encoded<'a>> {
     let Header { width, height, bands, bits, bytes, turn } = *header;
     if width == 0 || height == 0 || bands == 0 {
@@ -251,17 +262,40 @@ impl<'a> Encoded<'a> {
         let rect = self.turn.stored_from_upright(rect, stored);
         decoders.jpeg.max_bytes = self.max_bytes;
         let raster = match &self.format {
-            Format::Jpeg(bytes) => decoders.jpeg.decode(path, bytes, stored, rect, shrink)?,
+            Format::Jpeg(bytes) => decoders.jpeg.decode(path, bytes, stored, rect, jpeg::scale(shrink))?,
             Format::Png(bytes) => png::decode(path, bytes, self.bands)?,
             Format::Tiff(bytes) => tiff::decode(path, bytes, rect, self.bands, self.bits, self.max_bytes)?,
+            Format::Foreign(reader) => {
+                self.check_bytes(rect)?;
+                reader.read(path, Want { rect, ..want })?
+            }
             Format::Packed(record) => self.unpack(record, Want { rect, ..want }, decoders)?,
         };
-        if self.turn.is_none() {
-            return Ok(raster);
+        // Of other formats the wanted bands alone have been decoded.
+        let all = match &self.format {
+            Format::Jpeg(_) | Format::Png(_) => true,
+            Format::Packed(record) => record.kind.codec == Codec::Jpeg,
+            Format::Tiff(_) | Format::Foreign(_) => false,
+        };
+        let raster = if self.turn.is_none() {
+            raster
+        } else {
+            let (raster, memory) = self.turn.upright(raster, stored);
+            decoders.jpeg.spare = memory;
+            raster
+        };
+        Ok(if all { chosen(raster, want.bands) } else { raster })
+    }
+
+    /// Fails where the pixels of `rect` take more than the limit.
+    fn check_bytes(&self, rect: Rect) -> Result<()> {
+        let bytes = sample_bytes(rect.width, rect.height, self.bands, self.bits);
+        if bytes <= self.max_bytes {
+            return Ok(());
         }
-        let (raster, memory) = self.turn.upright(raster, stored);
-        decoders.jpeg.spare = memory;
-        Ok(raster)
+        let mib = |bytes: u64| bytes >> 20;
+        let limit = mib(self.max_bytes);
+        Err(Error::data(self.path, format!("{} MiB to decode, over the limit of {limit} MiB", mib(bytes))))
     }
 
     fn unpack(&self, record: &Record<'_>, want: Want<'_>, decoders: &mut Decoders) -> Result<Raster> {
@@ -270,7 +304,7 @@ impl<'a> Encoded<'a> {
             decoders.packed_bytes += bytes;
             return Ok(raster);
         }
-        let Want { rect, shrink, .. } = want;
+        let (rect, shrink) = (want.rect, jpeg::scale(want.shrink));
         // A JPEG of the segments around the rectangle, which is decoded like a file.
         let units = record.kind.covering(rect, jpeg::MARGIN * shrink);
         let part = record.kind.rect(units);
@@ -281,4 +315,20 @@ impl<'a> Encoded<'a> {
         raster.rect = raster.rect.within(part);
         Ok(raster)
     }
+}
+
+/// The wanted bands of a raster that has them all.
+fn chosen(raster: Raster, bands: Option<&[Option<u16>]>) -> Raster {
+    fn pick<T: Copy + Default>(samples: &[T], has: usize, bands: &[Option<u16>]) -> Vec<T> {
+        let of = |pixel: &[T], band: &Option<u16>| band.map_or_else(T::default, |band| pixel[usize::from(band)]);
+        samples.chunks_exact(has).flat_map(|pixel| bands.iter().map(move |band| of(pixel, band))).collect()
+    }
+    let Some(bands) = bands else { return raster };
+    let has = usize::from(raster.bands);
+    let samples = match &raster.samples {
+        Samples::U8(samples) => Samples::U8(pick(samples, has, bands)),
+        Samples::U16(samples) => Samples::U16(pick(samples, has, bands)),
+        Samples::F32(samples) => Samples::F32(pick(samples, has, bands)),
+    };
+    Raster { bands: bands.len() as u16, samples, ..raster }
 }

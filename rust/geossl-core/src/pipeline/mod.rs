@@ -80,6 +80,8 @@ pub struct Ready {
     pub rows: Vec<i64>,
     /// Colour parameters, [views][samples][`COLOR_PARAMS`].
     pub color: Vec<f32>,
+    /// Factor of each band, [views][samples][bands]; see `Source::gains`.
+    pub gains: Vec<f32>,
     /// Whether the sample is there, [samples].
     pub valid: Vec<bool>,
 }

@@ -36,6 +36,7 @@ pub struct Flight {
     pub done: usize,
     pub rows: Vec<i64>,
     pub color: Vec<f32>,
+    pub gains: Vec<f32>,
     pub valid: Vec<bool>,
     pub error: Option<(usize, Error)>,
 }
@@ -184,8 +185,8 @@ impl Shared {
             return Err(error);
         }
         state.stats.add_batch(asked);
-        let Flight { slot, number, samples, rows, color, valid, .. } = flight;
-        Ok(Next::Batch(Ready { slot, number, samples, rows, color, valid }))
+        let Flight { slot, number, samples, rows, color, gains, valid, .. } = flight;
+        Ok(Next::Batch(Ready { slot, number, samples, rows, color, gains, valid }))
     }
 
     /// Readies the flight of batch `number` for filling.
@@ -194,9 +195,11 @@ impl Shared {
         let samples = tasks.len();
         let views = self.source.views * samples;
         let (rows, color, valid) = (vec![-1; views], vec![0.0; views * COLOR_PARAMS], vec![false; samples]);
+        let gains = vec![0.0; views * usize::from(self.source.bands)];
         let mut state = self.lock();
         if let Some(flight) = state.run.as_mut().and_then(|run| run.flight(number)) {
-            (flight.tasks, flight.rows, flight.color, flight.valid) = (tasks, rows, color, valid);
+            (flight.tasks, flight.rows, flight.valid) = (tasks, rows, valid);
+            (flight.color, flight.gains) = (color, gains);
         }
         drop(state);
         self.work.notify_all();
@@ -206,38 +209,11 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crop::{CropSpec, Cut};
-    use crate::pairs::Places;
+    use crate::crop::CropSpec;
     use crate::pipeline::OnError;
 
     fn shared(images: usize, rank: usize, world: usize) -> Shared {
-        let crop = CropSpec {
-            size: 4,
-            resize: None,
-            center: false,
-            scale: (0.2, 1.0),
-            ratio: (0.75, 1.33),
-            flip: 0.5,
-            context: true,
-            scaled: false,
-        };
-        let source = Source {
-            paths: vec![PathBuf::new(); images],
-            pack: None,
-            boxes: vec![None; images],
-            places: Places::new(&vec![0; images]),
-            views: 1,
-            temporal: false,
-            seed: 3,
-            shuffle: true,
-            cut: Cut::RandomResized,
-            crop,
-            color: None,
-            normalize: None,
-            bands: 3,
-            bits: 8,
-            max_image_bytes: 1,
-        };
+        let source = Source { seed: 3, ..Source::new(vec![PathBuf::new(); images], (3, 8), CropSpec::new(4)) };
         let settings = Settings { batch: 12, rank, world, threads: 1, on_error: OnError::Raise, max_failures: 0.0 };
         let (slots, state) = (Vec::new(), Mutex::default());
         let (work, ready, ahead) = (Condvar::new(), Condvar::new(), Condvar::new());

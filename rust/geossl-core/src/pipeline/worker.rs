@@ -122,10 +122,13 @@ impl Shared {
     }
 
     fn finish(&self, job: &Job, outcome: Result<Option<Vec<usize>>>, tally: &Tally, work: Duration) {
-        let sample = job.task.sample;
+        let (sample, bands) = (job.task.sample, usize::from(self.source.bands));
         // Drawn before the lock is taken, which every thread waits for.
         let colors: Vec<_> =
             (0..self.source.views).map(|view| self.source.color_params(job.epoch, job.position, view)).collect();
+        let rows = outcome.as_ref().ok().and_then(Option::as_ref).map_or(&[][..], Vec::as_slice);
+        let drawn = |(view, &row): (usize, &usize)| self.source.gains(row, job.epoch, job.position, view);
+        let gains: Vec<_> = rows.iter().enumerate().map(drawn).collect();
         let mut state = self.lock();
         state.stats.add(tally, work);
         let Some(flight) = state.run.as_mut().and_then(|run| run.flight(job.number)) else { return };
@@ -136,6 +139,7 @@ impl Shared {
                     let at = view * flight.samples + sample;
                     flight.rows[at] = row as i64;
                     flight.color[at * COLOR_PARAMS..][..COLOR_PARAMS].copy_from_slice(&colors[view]);
+                    flight.gains[at * bands..][..bands].copy_from_slice(&gains[view]);
                 }
             }
             // Of several failures the one of the lowest sample is reported, whichever thread was first.

@@ -1,13 +1,19 @@
 //! One sample of a batch: which images it shows, and their pixels.
 
+mod fill;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::advice;
-use crate::augment::{Augmenter, Normalize, View};
+use crate::align::Align;
+use crate::augment::{Augmenter, Normalize};
 use crate::color::{self, COLOR_PARAMS, ColorSpec};
-use crate::crop::{self, CropSpec, Cut, Geometry, Rect};
-use crate::decode::{self, Decoders, Want};
+use crate::crop::{CropSpec, Cut};
+use crate::decode::foreign::{Foreign, Size};
+use crate::decode::{self, Decoders};
 use crate::order::Permutation;
 use crate::pack::Shards;
 use crate::pack::record::Record;
@@ -24,6 +30,8 @@ pub struct Source {
     pub paths: Vec<PathBuf>,
     /// The pack that is read in place of the files, if there is one.
     pub pack: Option<Packed>,
+    /// What reads the files that this crate does not, if there are any, and what these are.
+    pub foreign: Option<ForeignImages>,
     /// Box [x, y, width, height] of each row in pixels, None for the whole image.
     pub boxes: Vec<Option<[i32; 4]>>,
     /// Rows by place.
@@ -40,16 +48,43 @@ pub struct Source {
     pub cut: Cut,
     /// How views are cut.
     pub crop: CropSpec,
+    /// Where the images lie on the ground, if later views show that of the first.
+    pub align: Option<Align>,
     /// How colours change, if they do.
     pub color: Option<ColorSpec>,
     /// Have the views written as float32, their colours changed, blurred and normalised; or as they were cut.
     pub normalize: Option<Normalize>,
-    /// Bands that every image must have.
+    /// Bands of a view.
     pub bands: u16,
-    /// Bits of a sample that every image must have, 8 or 16, or 32, a float.
+    /// Bits of a sample that every image must have: 8 or 16, unsigned, or 32, a float.
     pub bits: u8,
+    /// Kinds of images by their bands.
+    pub kinds: Vec<BandMap>,
+    /// Kind of each row's image.
+    pub kind: Vec<u16>,
+    /// The value of a view's samples without data, if the images are of integers and some of them say where they have
+    /// none; of floats it is NaN.
+    pub nodata: Option<u16>,
     /// Most memory that decoding an image may take, and the largest file, bytes.
     pub max_image_bytes: u64,
+}
+
+/// How the bands of an image become those of a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BandMap {
+    /// Bands that the image must have.
+    pub image: u16,
+    /// For each band of a view the image's, counted from 0; None where the image lacks it. None: all as they come.
+    pub view: Option<Vec<Option<u16>>>,
+}
+
+/// Images that another library reads.
+#[derive(Debug)]
+pub struct ForeignImages {
+    /// The library.
+    pub reader: Arc<dyn Foreign>,
+    /// By row.
+    pub sizes: HashMap<usize, Size>,
 }
 
 /// Where the images lie in a pack.
@@ -97,6 +132,33 @@ impl Packed {
 }
 
 impl Source {
+    /// One view of each image, in a random order; `bands` and `bits` are those of all images.
+    pub fn new(paths: Vec<PathBuf>, (bands, bits): (u16, u8), crop: CropSpec) -> Self {
+        let images = paths.len();
+        Self {
+            paths,
+            pack: None,
+            foreign: None,
+            boxes: vec![None; images],
+            places: Places::new(&(0..images as i32).collect::<Vec<_>>()),
+            views: 1,
+            temporal: false,
+            seed: 0,
+            shuffle: true,
+            cut: Cut::RandomResized,
+            crop,
+            align: None,
+            color: None,
+            normalize: None,
+            bands,
+            bits,
+            kinds: vec![BandMap { image: bands, view: None }],
+            kind: vec![0; images],
+            nodata: None,
+            max_image_bytes: 1 << 30,
+        }
+    }
+
     /// Bytes of one view.
     pub fn view_bytes(&self) -> usize {
         if self.normalize.is_some() { self.view_samples() * size_of::<f32>() } else { self.cut_bytes() }
@@ -142,6 +204,25 @@ impl Source {
         self.color.as_ref().map_or(color::UNCHANGED, |spec| color::draw(spec, &mut draws))
     }
 
+    /// Factor of each band of one view of `row`: 0 where the band is not there.
+    pub fn gains(&self, row: usize, epoch: u64, position: u64, view: usize) -> Vec<f32> {
+        let mut draws = Draws::new(self.seed, epoch, position, view as u8, Stage::Bands);
+        let present: Vec<bool> = match &self.band_map(row).view {
+            None => vec![true; usize::from(self.bands)],
+            Some(bands) => bands.iter().map(Option::is_some).collect(),
+        };
+        color::gains(self.color.as_ref(), &present, &mut draws)
+    }
+
+    fn foreign_size(&self, row: usize) -> Option<(&ForeignImages, Size)> {
+        let foreign = self.foreign.as_ref()?;
+        Some((foreign, *foreign.sizes.get(&row)?))
+    }
+
+    fn band_map(&self, row: usize) -> &BandMap {
+        &self.kinds[usize::from(self.kind[row])]
+    }
+
     /// Draws the row that replaces an unreadable sample: the same for the same position, never a thread's choice.
     pub fn substitutes(&self, epoch: u64, position: u64) -> impl Iterator<Item = usize> + '_ {
         let mut draws = Draws::new(self.seed, epoch, position, 0, Stage::Substitute);
@@ -152,7 +233,7 @@ impl Source {
     pub fn advise(&self, row: usize) {
         match &self.pack {
             None => {
-                if let Some(path) = self.paths.get(row) {
+                if let Some(path) = self.paths.get(row).filter(|_| self.foreign_size(row).is_none()) {
                     advice::will_need(path);
                 }
             }
@@ -165,101 +246,4 @@ impl Source {
             }
         }
     }
-
-    /// Writes the views of `rows` to `outs`, one buffer of `view_bytes` each. An image that several views show is
-    /// read and decoded once.
-    pub fn fill(
-        &self,
-        rows: &[usize],
-        epoch: u64,
-        position: u64,
-        scratch: &mut Scratch,
-        outs: &mut [&mut [u8]],
-    ) -> Result<()> {
-        for (first, &row) in rows.iter().enumerate() {
-            if rows[..first].contains(&row) {
-                continue;
-            }
-            let mut clock = Instant::now();
-            let path = &self.paths[row];
-            scratch.tally.images += 1;
-            let image = match &self.pack {
-                None => {
-                    decode::read_file(path, &mut scratch.file, self.max_image_bytes)?;
-                    scratch.tally.bytes_read += scratch.file.len() as u64;
-                    scratch.tally.read += lap(&mut clock);
-                    decode::open(path, &scratch.file, &mut scratch.decoders, self.max_image_bytes)?
-                }
-                // What is read of a pack is read while it is decoded.
-                Some(pack) => decode::packed(path, pack.record(path, row)?, self.max_image_bytes)?,
-            };
-            if (image.bands, image.bits) != (self.bands, self.bits) {
-                return Err(Error::data(
-                    path,
-                    format!(
-                        "has {} bands of {} bits where the others have {} of {}",
-                        image.bands, image.bits, self.bands, self.bits
-                    ),
-                ));
-            }
-            let region = image.region(self.boxes[row], self.crop.context)?;
-            let views: Vec<(usize, Geometry)> = (first..rows.len())
-                .filter(|&view| rows[view] == row)
-                .map(|view| (view, self.geometry(region, epoch, position, view)))
-                .collect();
-            let wanted = views
-                .iter()
-                .map(|(_, g)| if g.resized.is_some() { region } else { g.window.within(region) })
-                .reduce(Rect::union)
-                .unwrap_or(region);
-            // One decode for all views: as small as each of them allows.
-            let shrink = views.iter().map(|(_, g)| g.shrink((region.width, region.height), self.crop.size)).min();
-            let shrink = if self.crop.scaled { shrink.unwrap_or(1) } else { 1 };
-            let raster = image
-                .decode(Want { shrink, ..Want::all(wanted) }, &mut scratch.decoders)
-                .map_err(|e| self.located(e, row))?;
-            scratch.tally.decode += lap(&mut clock);
-            for (view, geometry) in views {
-                // The raster may hold less than the region: then the window is all that is looked at.
-                let (area, geometry) = if geometry.resized.is_some() {
-                    (region, geometry)
-                } else {
-                    (geometry.window.within(region), geometry.of_window())
-                };
-                let Some(normalize) = &self.normalize else {
-                    scratch.resampler.view(&raster, area, &geometry, self.crop.size, outs[view])?;
-                    continue;
-                };
-                scratch.cut.resize(self.cut_bytes(), 0);
-                scratch.resampler.view(&raster, area, &geometry, self.crop.size, &mut scratch.cut)?;
-                let (size, bands) = (self.crop.size as usize, usize::from(self.bands));
-                let cut = View { data: &scratch.cut, size, bands, bits: self.bits, nodata: raster.nodata };
-                let color = self.color_params(epoch, position, view);
-                scratch.augmenter.run(cut, &color, &vec![1.0; bands], normalize, outs[view]);
-            }
-            scratch.tally.resample += lap(&mut clock);
-            scratch.decoders.recycle(raster);
-            scratch.tally.bytes_read += std::mem::take(&mut scratch.decoders.packed_bytes);
-        }
-        Ok(())
-    }
-
-    /// The error with the place in the pack that it is about, where there is a pack.
-    fn located(&self, error: Error, row: usize) -> Error {
-        match &self.pack {
-            Some(Packed { shards, at }) if at[row].0 >= 0 => shards.located(error, at[row].0 as u32, at[row].1),
-            _ => error,
-        }
-    }
-
-    fn geometry(&self, region: Rect, epoch: u64, position: u64, view: usize) -> Geometry {
-        let mut draws = Draws::new(self.seed, epoch, position, view as u8, Stage::Crop);
-        crop::geometry(self.cut, &self.crop, (region.width, region.height), &mut draws)
-    }
-}
-
-/// The time since `clock`, which is set to now.
-fn lap(clock: &mut Instant) -> Duration {
-    let before = std::mem::replace(clock, Instant::now());
-    *clock - before
 }

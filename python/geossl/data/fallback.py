@@ -1,0 +1,69 @@
+"""Reading through rasterio: formats that the core has no decoder for, slower, and one image at a time."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
+
+from geossl.errors import GeosslError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+KEPT = {"uint8", "uint16"}
+"""Types of samples that stay what they are; others become float32."""
+
+
+def read_window(
+    path: str | PathLike[str],
+    window: tuple[int, int, int, int],
+    bands: Sequence[int | None] | None,
+    nodata: int | None,
+) -> tuple[np.ndarray, bool]:
+    """The pixels of a window, as the core gives those of the formats that it reads.
+
+    Args:
+        path: File, or what rasterio opens (a URL, a /vsi path).
+        window: x, y, width, height, pixels.
+        bands: Bands from 0; None among them is a band of zeros. None: all.
+        nodata: Value that integer samples without data get; None leaves all as they are. Valid samples of that value
+            get the next one. Floats without data are NaN.
+
+    Returns:
+        uint8, uint16 or float32 [h, w, C], contiguous; and whether there may be samples without data.
+
+    Raises:
+        GeosslError: It cannot be read, or a sample is a complex number.
+
+    """
+    x, y, width, height = window
+    area: Any = Window(x, y, width, height)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as source:
+                wanted = list(range(source.count)) if bands is None else list(bands)
+                there = [band + 1 for band in wanted if band is not None]
+                read = source.read(there, window=area)
+                masked = any(MaskFlags.all_valid not in source.mask_flag_enums[band - 1] for band in there)
+                valid = source.read_masks(there, window=area) > 0 if masked else np.ones_like(read, bool)
+    except rasterio.errors.RasterioError as e:
+        raise GeosslError(f"rasterio: {e}") from e
+    if np.iscomplexobj(read):
+        raise GeosslError("complex samples are not read")
+    integers = read.dtype.name in KEPT
+    out = np.zeros((len(wanted), height, width), read.dtype if integers else np.float32)
+    if not integers:
+        read = np.where(valid, read, np.nan).astype(np.float32)
+    elif nodata is not None and masked:
+        beside = nodata - 1 if nodata == np.iinfo(read.dtype).max else nodata + 1
+        read = np.where(valid, np.where(read == nodata, beside, read), nodata).astype(read.dtype)
+    out[[k for k, band in enumerate(wanted) if band is not None]] = read
+    return np.ascontiguousarray(out.transpose(1, 2, 0)), masked
