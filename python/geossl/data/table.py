@@ -31,7 +31,10 @@ SCHEMA = pa.schema(
         ("dtype", pa.string()),  # uint8 to float64, as in the file
         ("nodata", pa.float64()),  # value of samples without data; NaN: told by a mask or alpha, or it is NaN itself
         ("band_names", pa.string()),  # in the bands' order, with commas between
-        ("transform", pa.list_(pa.float64())),  # a, b, c, d, e, f: x = a col + b row + c, y = d col + e row + f
+        (
+            "transform",
+            pa.list_(pa.field("element", pa.float64())),
+        ),  # a, b, c, d, e, f: x = a col + b row + c, y = d col + e row + f
         ("crs", pa.string()),  # of x and y: EPSG:code, or WKT
         ("reader", pa.string()),  # null: geossl's own; rasterio
         ("gsd", pa.float32()),  # metres
