@@ -13,6 +13,7 @@ __all__ = [
     "__version__",
     "assign_clusters",
     "haversine_km",
+    "image_headers",
     "index_fmow_names",
     "index_group_footprints",
     "index_parse_timestamps",
@@ -41,6 +42,7 @@ def assign_clusters(
     lat: NDArray[np.float64], lon: NDArray[np.float64], centroids: NDArray[np.float64], *, threads: int
 ) -> NDArray[np.int64]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
+def image_headers(paths: Sequence[str | PathLike[str]], *, threads: int) -> list[dict[str, Any]]: ...
 def index_scan_fmow(root: str | PathLike[str], *, kind: str | None, threads: int) -> dict[str, Any]: ...
 def index_walk(
     root: str | PathLike[str], extensions: list[str], *, threads: int

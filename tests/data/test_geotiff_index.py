@@ -228,16 +228,21 @@ def test_what_rasterio_reads(tmp_path):
         profile = file.profile | {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES", "nodata": 7}
         with rasterio.open(jp2, "w", **{k: v for k, v in profile.items() if "block" not in k and k != "tiled"}) as out:
             out.write(file.read())
+    lerc = write_tiff(tmp_path / "d_20200404.tif", crs=UTM, origin=(5e5, 4e6), bands=3, dtype="uint8", compress="LERC")
+    write_tiff(tmp_path / "e.tif", crs=UTM, origin=(5e5, 4e6), dtype="int64")
     index, report = build_index(tmp_path, layout="geotiff")
-    assert column(index, "path") == [first.name, jp2.name, vrt.name]
-    assert column(index, "reader") == [None, "rasterio", "rasterio"]
-    assert column(index, "location_id") == ["a_20200101"] * 3
-    assert column(index, "dtype") == ["uint8"] * 3
-    assert column(index, "bands") == [3] * 3
-    assert column(index, "crs") == [UTM] * 3
-    np.testing.assert_array_equal(transforms(index.table), [[10, 0, 5e5, 0, -10, 4e6]] * 3)
-    assert "reader      by rasterio, slower: 2 (JPEG 2000 1, VRT 1)" in report.lines()
-    assert report.rejected == [("broken.ntf", "not a JPEG, PNG or TIFF")]
+    assert column(index, "path") == [first.name, jp2.name, vrt.name, lerc.name]
+    assert column(index, "reader") == [None, "rasterio", "rasterio", "rasterio"]
+    assert column(index, "location_id") == ["a_20200101"] * 4
+    assert column(index, "dtype") == ["uint8"] * 4
+    assert column(index, "bands") == [3] * 4
+    assert column(index, "nodata") == [None, 7, None, None]
+    assert column(index, "crs") == [UTM] * 4
+    np.testing.assert_array_equal(transforms(index.table), [[10, 0, 5e5, 0, -10, 4e6]] * 4)
+    assert "reader      by rasterio, slower: 3 (JPEG 2000 1, LERC compression 1, VRT 1)" in report.lines()
+    assert report.rejected[0] == ("broken.ntf", "not a JPEG, PNG or TIFF")
+    assert report.rejected[1][0] == "e.tif"
+    assert report.rejected[1][1].startswith("not read here: int64 samples; nor by rasterio: ")
 
 
 def test_reading_does_not_depend_on_threads(tmp_path):
