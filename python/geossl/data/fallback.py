@@ -11,11 +11,14 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
+from geossl.data.samples import BITS
 from geossl.errors import GeosslError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
+
+    import pyarrow as pa
 
 KEPT = {"uint8", "uint16"}
 """Types of samples that stay what they are; others become float32."""
@@ -67,3 +70,13 @@ def read_window(
         read = np.where(valid, np.where(read == nodata, beside, read), nodata).astype(read.dtype)
     out[[k for k, band in enumerate(wanted) if band is not None]] = read
     return np.ascontiguousarray(out.transpose(1, 2, 0)), masked
+
+
+def foreign_rows(table: pa.Table) -> dict[str, Any] | None:
+    """The rows of an index that are read through rasterio, as the core takes them; None if there are none."""
+    rows = np.flatnonzero(np.asarray(table["reader"].is_valid()))
+    if not len(rows):
+        return None
+    columns = [table[name].take(rows).to_numpy() for name in ("width", "height", "bands")]
+    columns.append(np.array([BITS.get(dtype, 32) for dtype in table["dtype"].take(rows).to_pylist()]))
+    return {"reader": read_window, "rows": rows, "sizes": np.ascontiguousarray(np.stack(columns, 1), np.int32)}

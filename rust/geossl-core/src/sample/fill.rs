@@ -191,7 +191,13 @@ impl Source {
             let decoded = if geometry.resized.is_some() {
                 None // all of the region is in `raster`
             } else {
-                Some(self.decode(image, row, other.pixels(region), self.shrink(std::slice::from_ref(&other), region), scratch)?)
+                Some(self.decode(
+                    image,
+                    row,
+                    other.pixels(region),
+                    self.shrink(std::slice::from_ref(&other), region),
+                    scratch,
+                )?)
             };
             let its = decoded.as_ref().unwrap_or(raster).valid_share(other.shown(region), bands);
             if its > share {

@@ -87,6 +87,13 @@ pub struct ForeignImages {
     pub sizes: HashMap<usize, Size>,
 }
 
+impl ForeignImages {
+    /// What reads the image of a row, and its size; None if it is one of ours.
+    pub fn get(&self, row: usize) -> Option<(&dyn Foreign, Size)> {
+        self.sizes.get(&row).map(|size| (self.reader.as_ref(), *size))
+    }
+}
+
 /// Where the images lie in a pack.
 #[derive(Debug)]
 pub struct Packed {
