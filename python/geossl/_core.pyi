@@ -48,6 +48,7 @@ def band_stats(
     kind: NDArray[np.int64],
     *,
     kinds: Sequence[tuple[int, int]],
+    foreign: dict[str, Any] | None,
     threads: int,
     max_image_bytes: int,
     progress: Callable[[int], object],

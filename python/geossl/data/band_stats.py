@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geossl import _core
+from geossl.data.fallback import foreign_rows
+from geossl.data.samples import BITS, TOP
 from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 from geossl.files import replacing
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of the file."""
 PERCENTILES = (1, 2, 5, 25, 50, 75, 95, 98, 99)
-TOP = {"uint8": 255.0, "uint16": 65535.0}
-"""What values are divided by to lie in 0..1; those of other types, which are read as floats, stay as they are."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +73,7 @@ class ImageKind:
     @property
     def top(self) -> float:
         """What values are divided by when they are normalised: integers to 0..1, floats stay as they are."""
-        return TOP.get(self.dtype, 1.0)
+        return TOP[BITS.get(self.dtype, 32)]
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -92,7 +92,7 @@ class ImageKind:
     def edges(self, band: int) -> np.ndarray:
         """Edges of a band's bins, float64 [bins + 1]."""
         numbers = np.arange(self.bands[band].first, self.bands[band].first + len(self.bands[band].histogram) + 1)
-        return numbers - 0.5 if self.dtype in TOP else bin_edges(numbers)
+        return numbers - 0.5 if self.dtype in BITS else bin_edges(numbers)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -272,10 +272,11 @@ def measure_index(
     kinds = [key.split("|", 2) for key in encoded.dictionary.to_pylist()]
     paths = table["path"].to_pylist()
     found = _core.band_stats(
-        [str(index.root / path) for path in paths],
+        [index.full_path(path) for path in paths],
         image_boxes(table),
         encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-        kinds=[(int(bands), {"uint8": 8, "uint16": 16}.get(dtype, 32)) for bands, dtype, _ in kinds],
+        kinds=[(int(bands), BITS.get(dtype, 32)) for bands, dtype, _ in kinds],
+        foreign=foreign_rows(table),
         threads=threads,
         max_image_bytes=max_image_mib << 20,
         progress=lambda done: progress(done, len(rows)),
@@ -320,7 +321,7 @@ def _band(found: dict[str, Any], dtype: str) -> Band:
     below = np.cumsum(histogram)
     wanted = np.array(PERCENTILES) / 100 * below[-1]
     at = np.searchsorted(below, wanted)
-    if dtype in TOP:
+    if dtype in BITS:
         values = first + at.astype(np.float64)
     else:
         low, high = bin_edges(first + at), bin_edges(first + at + 1)

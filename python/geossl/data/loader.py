@@ -16,7 +16,7 @@ import torch
 
 from geossl import _core
 from geossl.data import uploads
-from geossl.data.fallback import read_window
+from geossl.data.fallback import foreign_rows
 from geossl.data.ground import ground_frames
 from geossl.data.pack import Pack
 from geossl.data.samples import choose_samples
@@ -198,9 +198,9 @@ class Loader:
         self._uploads = uploads.Uploads(slots) if pin else None
         self._slots = loader.slots
         self._core = _core.Loader(
-            paths=index.files(table["path"]),
+            paths=[index.full_path(path) for path in table["path"].to_pylist()],
             pack=located,
-            foreign=_foreign(table) if pack is None else None,
+            foreign=foreign_rows(table) if pack is None else None,
             boxes=boxes,
             places=places,
             views=views,
@@ -340,15 +340,6 @@ def _align(index: Index, table: pa.Table, places: np.ndarray, crop: CropConfig) 
         )
     sizes = np.stack([table["width"].to_numpy(), table["height"].to_numpy()], 1).astype(np.int32)
     return {"frames": frames, "sizes": np.ascontiguousarray(sizes), "jitter": crop.jitter}
-
-
-def _foreign(table: pa.Table) -> dict[str, Any] | None:
-    """The rows that are read through rasterio, if there are any."""
-    rows = np.flatnonzero(np.asarray(table["reader"].is_valid()))
-    if not len(rows):
-        return None
-    sizes = np.stack([table[name].take(rows).to_numpy() for name in ("width", "height", "bands")], 1)
-    return {"reader": read_window, "rows": rows, "sizes": np.ascontiguousarray(sizes, np.int32)}
 
 
 def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int) -> None:

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geossl import _core
+from geossl.data.fallback import foreign_rows
 from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 from geossl.files import replacing
@@ -199,6 +200,7 @@ def make_pack(
     options = _options(form, first, end, threads, max_image_mib) | {
         "folder": str(folder),
         "shard_bytes": shard_bytes,
+        "foreign": _foreign(index, items),
     }
     try:
         if sum(_core.pack_footer(shard)["count"] for shard in _shards(folder)) < end - first:
@@ -297,7 +299,11 @@ def verify_pack(
     for i, path in enumerate(shards):
         footer = _core.pack_footer(path)
         shard[footer["number"]], offset[footer["number"]] = i, footer["offset"]
-    options = _options(form, first, end, threads, max_image_mib) | {"folder": str(out), "shard_bytes": 0}
+    options = _options(form, first, end, threads, max_image_mib) | {
+        "folder": str(out),
+        "shard_bytes": 0,
+        "foreign": _foreign(index, items),
+    }
     state, differ = _core.pack_verify(
         *_sources(index, items),
         shards=[str(path) for path in shards],
@@ -414,7 +420,12 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _sources(index: Index, items: pa.Table) -> tuple[list[str], np.ndarray]:
-    return [str(index.root / path) for path in items["path"].to_pylist()], image_boxes(items)
+    return [index.full_path(path) for path in items["path"].to_pylist()], image_boxes(items)
+
+
+def _foreign(index: Index, items: pa.Table) -> dict[str, Any] | None:
+    rows = pc.index_in(items["path"], value_set=index.table["path"].combine_chunks())
+    return foreign_rows(index.table.take(rows))
 
 
 def _options(form: PackForm, first: int, end: int, threads: int, max_image_mib: int) -> dict[str, Any]:

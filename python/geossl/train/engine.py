@@ -103,8 +103,7 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
         checkpoint.restore(saved, state)
         console.print(f"{run}: going on after step {state.step}", highlight=False)
     elif config.model.init is not None:
-        names = data.index.table["band_names"][int(data.rows[0])].as_py()
-        state.learner.start_from(config.model.init, band_names=names.split(",") if names else None)
+        state.learner.start_from(config.model.init, band_names=data.samples.names)
     try:
         with replacing(run / CONFIG) as file:
             file.write(dump_yaml(config).encode())

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::crop::Rect;
+use crate::decode::foreign::{Foreign, Size};
 use crate::decode::{self, Decoders, Raster, Samples, Want};
 use crate::parallel::{ordered, resolve_threads};
+use crate::sample::ForeignImages;
 use crate::{Error, Result};
 
 /// Bins of a histogram of floats: the upper half of their bits.
@@ -69,11 +71,12 @@ pub fn float_bin(value: f32) -> usize {
     ((if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }) >> 16) as usize
 }
 
-/// Looks at the samples of images. The result is the same for any number of threads (0: all cores). `progress` is
+/// Looks at the samples of images; `foreign` are those that another library reads. The result is the same for any number of threads (0: all cores). `progress` is
 /// called with the number of images done, some times a second; where it fails, the work ends with that error.
 pub fn measure(
     items: &[Item],
     kinds: &[Kind],
+    foreign: Option<&ForeignImages>,
     threads: usize,
     max_image_bytes: u64,
     mut progress: impl FnMut(u64) -> Result<()>,
@@ -88,7 +91,8 @@ pub fn measure(
         0..items.len() as u64,
         |number, scratch: &mut Scratch| {
             let item = &items[number as usize];
-            scratch.count(item, kinds[item.kind], max_image_bytes, &totals[item.kind])
+            let foreign = foreign.and_then(|foreign| foreign.get(number as usize));
+            scratch.count(item, foreign, max_image_bytes, &totals[item.kind])
         },
         |result| {
             if let Some((number, outcome)) = result {
@@ -221,10 +225,22 @@ struct Scratch {
 
 impl Scratch {
     /// Adds an image to the totals; of floats, the moments of each band.
-    fn count(&mut self, item: &Item, kind: Kind, max_bytes: u64, totals: &Totals) -> Result<Vec<Moments>> {
-        let path = &item.path;
-        decode::read_file(path, &mut self.file, max_bytes)?;
-        let image = decode::open(path, &self.file, &mut self.decoders, max_bytes)?;
+    fn count(
+        &mut self,
+        item: &Item,
+        foreign: Option<(&dyn Foreign, Size)>,
+        max_bytes: u64,
+        totals: &Totals,
+    ) -> Result<Vec<Moments>> {
+        let (path, kind) = (&item.path, totals.kind);
+        // The image borrows the file's bytes, and the counters are needed beside it.
+        let mut file = std::mem::take(&mut self.file);
+        let image = if let Some((reader, size)) = foreign {
+            decode::foreign(path, size, reader, max_bytes)?
+        } else {
+            decode::read_file(path, &mut file, max_bytes)?;
+            decode::open(path, &file, &mut self.decoders, max_bytes)?
+        };
         let found = Kind { bands: image.bands, bits: image.bits };
         if found != kind {
             let words = |kind: Kind| format!("{} bands of {} bits", kind.bands, kind.bits);
@@ -377,7 +393,7 @@ mod tests {
         }
         items.insert(4, Item { path: folder.path().join("none.png"), bounds: None, kind: 0 });
         items.push(Item { kind: 1, ..items[0].clone() });
-        let found = measure(&items, &kinds, 1, 1 << 20, |_| Ok(())).unwrap();
+        let found = measure(&items, &kinds, None, 1, 1 << 20, |_| Ok(())).unwrap();
         assert_eq!(found.failures.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [4, 21]);
         assert!(found.failures[1].1.contains("3 bands of 8 bits where the index says 4 bands"));
         let (images, bands) = &found.kinds[0];
@@ -385,10 +401,10 @@ mod tests {
         assert!(bands.iter().map(|band| &band.histogram).eq(&wanted));
         assert!(found.kinds[1].0 == 0 && found.kinds[1].1[0].mean.is_nan());
         for threads in [2, 5] {
-            let again = measure(&items, &kinds, threads, 1 << 20, |_| Ok(())).unwrap();
+            let again = measure(&items, &kinds, None, threads, 1 << 20, |_| Ok(())).unwrap();
             assert_eq!(format!("{again:?}"), format!("{found:?}"));
         }
-        let stopped = measure(&items, &kinds, 2, 1 << 20, |_| Err(Error::Argument("stop".into())));
+        let stopped = measure(&items, &kinds, None, 2, 1 << 20, |_| Err(Error::Argument("stop".into())));
         assert!(stopped.is_err());
     }
 }

@@ -118,7 +118,7 @@ fn files(folder: &Path) -> Vec<Item> {
 fn job(items: Vec<Item>, folder: &Path, form: Form, threads: usize) -> Job {
     let range = 0..items.len() as u64;
     let folder = folder.to_owned();
-    Job { items, range, form, threads, folder, shard_bytes: 20_000, max_image_bytes: 1 << 30 }
+    Job { items, range, form, threads, folder, shard_bytes: 20_000, max_image_bytes: 1 << 30, foreign: None }
 }
 
 /// Each image's record, by number, and the failures.

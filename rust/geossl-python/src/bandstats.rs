@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::{call_back, to_py};
+use crate::foreign::ForeignOptions;
 
 /// Adds this file's function to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -18,7 +19,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 ///
 /// `kind` is the number of each image's (bands, bits) among `kinds`; `progress` is called with the images done.
 #[pyfunction]
-#[pyo3(signature = (paths, boxes, kind, *, kinds, threads, max_image_bytes, progress))]
+#[pyo3(signature = (paths, boxes, kind, *, kinds, foreign, threads, max_image_bytes, progress))]
 #[allow(clippy::too_many_arguments)] // they are keywords in Python
 fn band_stats<'py>(
     py: Python<'py>,
@@ -26,6 +27,7 @@ fn band_stats<'py>(
     boxes: PyReadonlyArray2<'py, i32>,
     kind: PyReadonlyArray1<'py, i64>,
     kinds: Vec<(u16, u8)>,
+    foreign: Option<ForeignOptions<'py>>,
     threads: usize,
     max_image_bytes: u64,
     progress: Py<PyAny>,
@@ -41,9 +43,10 @@ fn band_stats<'py>(
         })
         .collect();
     let kinds: Vec<Kind> = kinds.into_iter().map(|(bands, bits)| Kind { bands, bits }).collect();
+    let foreign = foreign.map(ForeignOptions::read);
     let mut raised = None;
     let found = py.detach(|| {
-        bandstats::measure(&items, &kinds, threads, max_image_bytes, |done| {
+        bandstats::measure(&items, &kinds, foreign.as_ref(), threads, max_image_bytes, |done| {
             call_back(&mut raised, |py| progress.call1(py, (done,)).map(|_| ()))
         })
     });

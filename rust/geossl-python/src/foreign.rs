@@ -1,17 +1,20 @@
 //! Images that Python reads: the fallback for formats that the core has no decoder for.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use geossl_core::decode::foreign::Foreign;
+use geossl_core::decode::foreign::{Foreign, Size};
 use geossl_core::decode::{Raster, Samples, Want};
+use geossl_core::sample::ForeignImages;
 use geossl_core::{Error, Result};
-use numpy::{Element, PyReadonlyArray3, PyUntypedArrayMethods};
+use numpy::ndarray::ArrayView1;
+use numpy::{Element, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 /// A function (path, window, bands, nodata) -> (array [h, w, C], whether samples may be without data); see
 /// `geossl.data.fallback.read_window`.
 #[derive(Debug)]
-pub struct Reader(pub Py<PyAny>);
+struct Reader(Py<PyAny>);
 
 impl Foreign for Reader {
     fn read(&self, path: &Path, want: Want<'_>) -> Result<Raster> {
@@ -41,4 +44,30 @@ impl Foreign for Reader {
 
 fn values<T: Element + Copy>(array: &PyReadonlyArray3<'_, T>) -> PyResult<Vec<T>> {
     Ok(array.as_slice()?.to_vec())
+}
+
+/// Images that Python reads.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub struct ForeignOptions<'py> {
+    /// See `Reader`.
+    reader: Py<PyAny>,
+    rows: PyReadonlyArray1<'py, i64>,
+    /// int32 [n, 4]: width, height, bands and bits of these rows.
+    sizes: PyReadonlyArray2<'py, i32>,
+}
+
+impl ForeignOptions<'_> {
+    /// As the core takes them.
+    pub fn read(self) -> ForeignImages {
+        let (rows, sizes) = (self.rows.as_array(), self.sizes.as_array());
+        let size = |s: ArrayView1<'_, i32>| Size {
+            width: s[0] as u32,
+            height: s[1] as u32,
+            bands: s[2] as u16,
+            bits: s[3] as u8,
+        };
+        let sizes = rows.iter().zip(sizes.rows()).map(|(&row, s)| (row as usize, size(s))).collect();
+        ForeignImages { reader: Arc::new(Reader(self.reader)), sizes }
+    }
 }

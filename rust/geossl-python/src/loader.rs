@@ -9,11 +9,10 @@ use geossl_core::align::Align;
 use geossl_core::augment::Normalize;
 use geossl_core::color::ColorSpec;
 use geossl_core::crop::{CropSpec, Cut};
-use geossl_core::decode::foreign::Size;
 use geossl_core::pack::Shards;
 use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
-use geossl_core::sample::{BandMap, ForeignImages, Packed, Source};
+use geossl_core::sample::{BandMap, Packed, Source};
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
@@ -21,7 +20,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::to_py;
-use crate::foreign::Reader;
+use crate::foreign::ForeignOptions;
 
 /// Adds this file's classes to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -138,26 +137,6 @@ impl AlignOptions<'_> {
     }
 }
 
-/// Images that Python reads.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct ForeignOptions<'py> {
-    /// See `Reader`.
-    reader: Py<PyAny>,
-    rows: PyReadonlyArray1<'py, i64>,
-    /// int32 [n, 3]: width, height and bands of these rows.
-    sizes: PyReadonlyArray2<'py, i32>,
-}
-
-impl ForeignOptions<'_> {
-    fn read(self, bits: u8) -> ForeignImages {
-        let (rows, sizes) = (self.rows.as_array(), self.sizes.as_array());
-        let size = |s: &[i32; 3]| Size { width: s[0] as u32, height: s[1] as u32, bands: s[2] as u16, bits };
-        let sizes = rows.iter().zip(sizes.rows()).map(|(&row, s)| (row as usize, size(&[s[0], s[1], s[2]]))).collect();
-        ForeignImages { reader: Arc::new(Reader(self.reader)), sizes }
-    }
-}
-
 /// How batches are made.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -245,7 +224,7 @@ impl Loader {
         let boxes = boxes.as_array();
         let source = Source {
             pack,
-            foreign: foreign.map(|foreign| foreign.read(bits)),
+            foreign: foreign.map(ForeignOptions::read),
             boxes: boxes.rows().into_iter().map(|b| (b[2] > 0).then(|| [b[0], b[1], b[2], b[3]])).collect(),
             places: Places::new(places.as_slice()?),
             paths,

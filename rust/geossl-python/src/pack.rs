@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::error::{call_back, to_py};
+use crate::foreign::ForeignOptions;
 
 /// Adds this file's functions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -22,7 +23,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 /// What is packed, and how.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Options {
+struct Options<'py> {
     first: u64,
     end: u64,
     /// None: lossless.
@@ -33,17 +34,28 @@ struct Options {
     folder: PathBuf,
     shard_bytes: u64,
     max_image_bytes: u64,
+    foreign: Option<ForeignOptions<'py>>,
 }
 
-fn job(paths: Vec<PathBuf>, boxes: &PyReadonlyArray2<'_, i32>, options: Options) -> Job {
-    let Options { first, end, short_side, quality, context, threads, folder, shard_bytes, max_image_bytes } = options;
+fn job(paths: Vec<PathBuf>, boxes: &PyReadonlyArray2<'_, i32>, options: Options<'_>) -> Job {
+    let Options { first, end, short_side, quality, context, threads, folder, shard_bytes, max_image_bytes, foreign } =
+        options;
     let form = short_side.map_or(Form::Lossless, |short_side| Form::Sized { short_side, quality, context });
     let items = paths
         .into_iter()
         .zip(boxes.as_array().rows())
         .map(|(path, b)| Item { path, bounds: (b[2] > 0).then_some([b[0], b[1], b[2], b[3]]) })
         .collect();
-    Job { items, range: first..end, form, threads, folder, shard_bytes, max_image_bytes }
+    Job {
+        items,
+        range: first..end,
+        form,
+        threads,
+        folder,
+        shard_bytes,
+        max_image_bytes,
+        foreign: foreign.map(ForeignOptions::read),
+    }
 }
 
 fn counters<'py>(py: Python<'py>, progress: &Progress) -> PyResult<Bound<'py, PyDict>> {
@@ -70,7 +82,7 @@ fn pack_write<'py>(
     py: Python<'py>,
     paths: Vec<PathBuf>,
     boxes: PyReadonlyArray2<'py, i32>,
-    options: Options,
+    options: Options<'py>,
     progress: Py<PyAny>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let job = job(paths, &boxes, options);
@@ -93,7 +105,7 @@ fn pack_verify<'py>(
     shards: Vec<PathBuf>,
     shard: PyReadonlyArray1<'py, i32>,
     offset: PyReadonlyArray1<'py, i64>,
-    options: Options,
+    options: Options<'py>,
     progress: Py<PyAny>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let job = job(paths, &boxes, options);

@@ -38,9 +38,7 @@ pub struct Made {
 pub fn make(job: &Job, number: u64, scratch: &mut Scratch) -> Result<Made> {
     let item = &job.items[number as usize];
     let path = &item.path;
-    decode::read_file(path, &mut scratch.file, job.max_image_bytes)?;
-    let read = scratch.file.len() as u64;
-    let image = decode::open(path, &scratch.file, &mut scratch.decoders, job.max_image_bytes)?;
+    let (image, read) = open(job, number, &mut scratch.file, &mut scratch.decoders)?;
     let made = |record| Ok(Made { record, read, loss: (0.0, 0) });
     let Form::Sized { short_side, quality, context } = job.form else {
         if let Some(jpeg) = image.jpeg()
@@ -77,12 +75,11 @@ pub fn make(job: &Job, number: u64, scratch: &mut Scratch) -> Result<Made> {
 
 /// Compares a record with its file: the bytes of the file, and the loss. Fails where a record that should have all
 /// that is kept of the file differs from it.
-pub fn compare(job: &Job, item: &Item, record: &Record<'_>, scratch: &mut Scratch) -> Result<(u64, f64, u64)> {
+pub fn compare(job: &Job, number: u64, record: &Record<'_>, scratch: &mut Scratch) -> Result<(u64, f64, u64)> {
+    let item = &job.items[number as usize];
     let path = &item.path;
-    decode::read_file(path, &mut scratch.file, job.max_image_bytes)?;
-    let read = scratch.file.len() as u64;
     let decoders = &mut scratch.decoders;
-    let image = decode::open(path, &scratch.file, decoders, job.max_image_bytes)?;
+    let (image, read) = open(job, number, &mut scratch.file, decoders)?;
     let same = |packed: &Raster, kept: &Raster| differ(packed, kept).map_or(Ok(()), |e| Err(Error::data(path, e)));
     let Form::Sized { short_side, quality, context } = job.form else {
         // Once as the samples are, and once with those marked that have no data.
@@ -101,6 +98,17 @@ pub fn compare(job: &Job, item: &Item, record: &Record<'_>, scratch: &mut Scratc
     let packed = read_back(path, record, kept.nodata.map(|value| value as u16), decoders)?;
     same(&packed, &kept)?;
     Ok((read, 0.0, 0))
+}
+
+/// An image of the job, and the bytes that were read of its file.
+fn open<'a>(job: &'a Job, number: u64, file: &'a mut Vec<u8>, decoders: &mut Decoders) -> Result<(Encoded<'a>, u64)> {
+    let path = &job.items[number as usize].path;
+    let limit = job.max_image_bytes;
+    if let Some((reader, size)) = job.foreign.as_ref().and_then(|foreign| foreign.get(number as usize)) {
+        return Ok((decode::foreign(path, size, reader, limit)?, 0));
+    }
+    decode::read_file(path, file, limit)?;
+    Ok((decode::open(path, file, decoders, limit)?, file.len() as u64))
 }
 
 /// The samples of an image that becomes a JPEG: of 8-bit RGB, unless some lack data, which a JPEG cannot tell.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::make::{Made, Scratch, compare, make};
 use super::shards::{ALIGN, END, Footer, MAGIC, Shards, read_footer};
 use crate::parallel::{ordered, resolve_threads};
+use crate::sample::ForeignImages;
 use crate::{Error, Result};
 
 /// An image that is to be packed.
@@ -54,6 +55,8 @@ pub struct Job {
     pub shard_bytes: u64,
     /// Largest decoded image, bytes.
     pub max_image_bytes: u64,
+    /// Those of `items` that another library reads, if there are any.
+    pub foreign: Option<ForeignImages>,
 }
 
 /// How far the work has come.
@@ -137,7 +140,7 @@ pub fn verify(
             let Ok(shard) = u32::try_from(shard) else { return Ok(None) };
             let item = &job.items[number as usize];
             let record = shards.record(&item.path, shard, offset)?;
-            compare(job, item, &record, scratch).map_err(|e| shards.located(e, shard, offset)).map(Some)
+            compare(job, number, &record, scratch).map_err(|e| shards.located(e, shard, offset)).map(Some)
         },
         |result: Option<(u64, Result<Option<_>>)>| {
             if let Some((number, outcome)) = result {

@@ -87,6 +87,13 @@ pub struct ForeignImages {
     pub sizes: HashMap<usize, Size>,
 }
 
+impl ForeignImages {
+    /// What reads the image of a row, and its size; None if it is one of ours.
+    pub fn get(&self, row: usize) -> Option<(&dyn Foreign, Size)> {
+        self.sizes.get(&row).map(|size| (self.reader.as_ref(), *size))
+    }
+}
+
 /// Where the images lie in a pack.
 #[derive(Debug)]
 pub struct Packed {
@@ -214,9 +221,8 @@ impl Source {
         color::gains(self.color.as_ref(), &present, &mut draws)
     }
 
-    fn foreign_size(&self, row: usize) -> Option<(&ForeignImages, Size)> {
-        let foreign = self.foreign.as_ref()?;
-        Some((foreign, *foreign.sizes.get(&row)?))
+    fn foreign_image(&self, row: usize) -> Option<(&dyn Foreign, Size)> {
+        self.foreign.as_ref()?.get(row)
     }
 
     fn band_map(&self, row: usize) -> &BandMap {
@@ -233,7 +239,7 @@ impl Source {
     pub fn advise(&self, row: usize) {
         match &self.pack {
             None => {
-                if let Some(path) = self.paths.get(row).filter(|_| self.foreign_size(row).is_none()) {
+                if let Some(path) = self.paths.get(row).filter(|_| self.foreign_image(row).is_none()) {
                     advice::will_need(path);
                 }
             }
