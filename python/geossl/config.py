@@ -69,9 +69,9 @@ class CropConfig(Section):
     context: bool = True
     """Add fMoW's context around a bounding box (0.15 to 2 of its side, more for small ones)."""
     decode: Literal["exact", "scaled"] = "exact"
-    """How images are decoded: `exact` gives the pixels of a full decode; `scaled` decodes a crop that is 2, 4 or 8 times
-    as large as the view (or as `resize`) at 1/2, 1/4 or 1/8 of the size, and reads a GeoTIFF's overviews: faster, with
-    slightly other pixels."""
+    """How images are decoded: `exact` gives the pixels of a full decode; `scaled` decodes a JPEG's crop that is 2, 4 or
+    8 times as large as the view (or as `resize`) at 1/2, 1/4 or 1/8 of the size, and reads a GeoTIFF's overviews:
+    faster, with slightly other pixels."""
     min_valid: float = Field(0.5, ge=0, le=1)
     """Share of a crop's pixels that must have data, where images say which do: other crops are drawn again."""
     aligned: bool = False

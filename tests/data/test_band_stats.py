@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,9 +13,13 @@ from made_images import index_of, smooth
 from PIL import Image
 
 from geossl.data.band_stats import PERCENTILES, BandStats, bin_edges, measure_index, stats_path
-from geossl.data.index import Index
 from geossl.errors import UsageError
 from geossl.viz.bands import plot_bands
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geossl.data.index import Index
 
 
 def write_tiff(path: Path, data: np.ndarray, **options: Any) -> None:

@@ -1,7 +1,7 @@
 """Crops of two dates at the same ground."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import loading
 import numpy as np
@@ -13,8 +13,10 @@ from rasterio.transform import Affine
 
 from geossl.config import CropConfig, LoaderConfig, make_config
 from geossl.data.index import Index, build_index
-from geossl.data.loader import Loader
 from geossl.errors import UsageError
+
+if TYPE_CHECKING:
+    from geossl.data.loader import Loader
 
 NAIP = Path(__file__).parents[3] / "shared" / "data" / "naip"
 GRIDS = [
