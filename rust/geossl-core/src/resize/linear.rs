@@ -263,3 +263,28 @@ fn across_by<const COUNT: usize>(taps: &Taps, bands: usize, row: &[f32], out: &m
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crop::Rect;
+
+    #[test]
+    fn avx2_and_portable_code_give_the_same_bits() {
+        for bytes in [1, 2, 4] {
+            for bands in [3, 8, 13] {
+                // Bytes of any value: of floats, every size, some infinite and some NaN.
+                let data: Vec<u8> = (0..60 * 50 * bands * bytes)
+                    .map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 11) as u8)
+                    .collect();
+                let source = Pixels { data: &data, width: 60, height: 50, bands, bytes, nodata: Some(7.0) };
+                let area = Rect { x: 0, y: 0, width: 60, height: 50 };
+                let job = Job { area, part: Some([1.3, 0.2, 50.0, 49.8]), target: (37, 41), flip: true };
+                let mut outs = [(); 2].map(|()| vec![9; 37 * 41 * bands * bytes]);
+                Linear::default().run(source, &job, &mut outs[0]);
+                Linear::default().run_here(source, &job, &mut outs[1]);
+                assert!(outs[0] == outs[1]);
+            }
+        }
+    }
+}

@@ -53,3 +53,40 @@ impl Taps {
         (first, &self.weights[start..self.firsts[i + 1].1])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_those_of_pillow() {
+        // From Pillow's definition: halved, an inner sample is made of four by 1, 3, 3 and 1 eighths.
+        let mut taps = Taps::default();
+        assert_eq!(taps.prepare(8, (0.0, 8.0), 4, false), 0..8);
+        assert_eq!(taps.at(1), (1, [0.125, 0.375, 0.375, 0.125].as_slice()));
+        assert_eq!(taps.at(0).0, 0);
+        assert!(taps.at(0).1.iter().zip([3.0 / 7.0, 3.0 / 7.0, 1.0 / 7.0]).all(|(a, b)| (a - b).abs() < 1e-7));
+        // Doubled, of two by quarters; the border's is the border.
+        assert_eq!(taps.prepare(4, (0.0, 4.0), 8, false), 0..4);
+        assert_eq!(taps.at(3), (1, [0.75, 0.25].as_slice()));
+        assert_eq!(taps.at(0), (0, [1.0].as_slice()));
+    }
+
+    #[test]
+    fn a_part_sees_what_lies_around_it_and_counts_from_there() {
+        let mut taps = Taps::default();
+        assert_eq!(taps.prepare(100, (10.0, 20.0), 10, false), 9..31);
+        assert_eq!(taps.at(0), (0, [0.125, 0.375, 0.375, 0.125].as_slice()));
+        assert_eq!(taps.prepare(9, (2.5, 4.0), 4, false), 2..7);
+        assert_eq!(taps.at(1), (1, [0.5, 0.5].as_slice()));
+    }
+
+    #[test]
+    fn the_same_size_takes_each_sample_as_it_is_and_a_flip_the_other_way() {
+        let mut taps = Taps::default();
+        taps.prepare(5, (0.0, 5.0), 5, false);
+        assert!((0..5).all(|i| taps.at(i) == (i, [1.0].as_slice())));
+        taps.prepare(5, (0.0, 5.0), 5, true);
+        assert!((0..5).all(|i| taps.at(i) == (4 - i, [1.0].as_slice())));
+    }
+}
