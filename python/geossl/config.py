@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from geossl.errors import UsageError
 
@@ -35,7 +35,7 @@ class LoaderConfig(Section):
     clusters: Path | None = None
     """Clusters file of `geossl data cluster`; by default the one beside the index."""
     bands: tuple[str, ...] | None = None
-    """Bands that the network sees, by name (red nir) or by number from 1 (4 1 2), in that order; by default all. Where
+    """Bands that the network sees, by name (red,nir) or by number from 1 (4,1,2), in that order; by default all. Where
     an image lacks one, it is the band's mean."""
     split: str | None = None
     """Train on this split alone; by default `train` where the index has splits, else everything."""
@@ -49,6 +49,15 @@ class LoaderConfig(Section):
     """Share of the images that may be unreadable before the run ends anyway."""
     max_image_mib: int = Field(1024, ge=1)
     """Most memory that decoding an image may take, MiB, and the largest file; an image that claims more is refused."""
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _split(cls, bands: Any) -> Any:
+        """One text with commas in it, as on a command line, is several bands; a number in YAML is its text."""
+        if bands is None:
+            return None
+        given = [bands] if isinstance(bands, str | int) else bands
+        return tuple(name.strip() for part in given for name in str(part).split(","))
 
 
 class CropConfig(Section):

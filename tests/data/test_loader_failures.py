@@ -64,7 +64,7 @@ REASONS = {
     "corrupt": "Bogus Huffman table definition",
     "text": "not a JPEG, PNG or TIFF image",
     "empty": "the file is empty",
-    "bands": "has 1 bands of 16 bits where the others have 3 of 8",
+    "bands": "has 1 bands of 16 bits where the index says 3 of 8",
     "huge": "claims 65500 x 65500 pixels",
 }
 

@@ -27,6 +27,7 @@ def fake_loader(images, *, unreadable=()):
 
     class Fake:
         asked = SimpleNamespace()
+        nodata = None
 
         def __init__(self, index, **options):
             Fake.asked = SimpleNamespace(**options)
@@ -35,7 +36,8 @@ def fake_loader(images, *, unreadable=()):
         def __iter__(self):
             for part in self.parts:
                 rows = torch.tensor([r for r in part.tolist() if r not in unreadable], dtype=torch.int64)
-                yield SimpleNamespace(images=images[rows][None], rows=rows[None])
+                gains = torch.ones(1, len(rows), images.shape[1])
+                yield SimpleNamespace(images=images[rows][None], rows=rows[None], gains=gains)
 
         def set_epoch(self, epoch):
             Fake.asked.epoch = epoch

@@ -97,10 +97,8 @@ def extract(
         pin=device.type == "cuda",
     )
     source.set_epoch(epoch)
-    scale = {
-        "mean": torch.tensor(mean, dtype=torch.float32, device=device),
-        "std": torch.tensor(std, dtype=torch.float32, device=device),
-    }
+    means = torch.tensor(mean, dtype=torch.float32, device=device)
+    deviations = torch.tensor(std, dtype=torch.float32, device=device)
     x: torch.Tensor | None = None
     seen: list[torch.Tensor] = []
     done = 0
@@ -108,7 +106,9 @@ def extract(
         task = progress.add_task(title, total=len(rows))
         for read in source:
             images = read.images[0].to(device, non_blocking=True)
-            features = backbone(normalize(images, **scale, gains=read.gains[0], nodata=source.nodata)).float()
+                gains = read.gains[0]
+                normalized = normalize(images, mean=means, std=deviations, gains=gains, nodata=source.nodata)
+                features = backbone(normalized).float()
             if x is None:
                 # One array of the final size: a list and its concatenation would hold everything twice.
                 x = torch.empty(len(rows), features.shape[1])

@@ -108,12 +108,12 @@ impl Geometry {
     /// How many times smaller a region may be decoded, so that it has at least the pixels of what it is resized to
     /// first: `resized`, or the output of `size` pixels a side.
     pub fn shrink(&self, region: (u32, u32), size: u32) -> u32 {
-        let (from, to) = match self.resized {
-            Some(full) => (region, full),
-            None => {
-                let whole = (self.window.width, self.window.height);
-                (self.exact.map_or(whole, |[_, _, width, height]| (width as u32, height as u32)), (size, size))
-            }
+        let window = (self.window.width, self.window.height);
+        let exact = |[_, _, width, height]: [f64; 4]| (width as u32, height as u32);
+        let (from, to) = if let Some(full) = self.resized {
+            (region, full)
+        } else {
+            (self.exact.map_or(window, exact), (size, size))
         };
         (from.0 / to.0.max(1)).min(from.1 / to.1.max(1)).max(1)
     }
@@ -294,6 +294,10 @@ mod tests {
         ] {
             assert_eq!(window(width, height).shrink((30_000, 30_000), 224), shrink);
         }
+        // Of a window between pixels, what is shown counts.
+        let exact = Geometry { exact: Some([5.5, 5.5, 447.5, 448.0]), ..window(449, 449) };
+        assert_eq!((exact.shrink((900, 900), 224), window(449, 449).shrink((900, 900), 224)), (1, 2));
+        assert_eq!(exact.of_window().exact, Some([0.5, 0.5, 447.5, 448.0]));
         // The first resize is what counts, however small the window.
         let resized = Geometry { resized: Some((600, 448)), ..window(100, 100) };
         assert_eq!(resized.shrink((1199, 900), 32), 1);

@@ -90,6 +90,7 @@ impl Augmenter {
 
     #[inline(always)]
     #[allow(clippy::inline_always)] // compiled once for each kind of machine, with all that it calls
+    #[allow(clippy::float_cmp)] // a gain of exactly 1
     fn run_here(
         &mut self,
         view: View<'_>,
@@ -218,6 +219,7 @@ fn cut<'a>(planes: &'a mut [f32], stride: usize, range: &Range<usize>) -> Vec<&'
 /// Reads the pixels of `range` as values, of integers 0..1, band by band. `BYTES` is the size of a sample.
 #[inline(always)]
 #[allow(clippy::inline_always)] // as above
+#[allow(clippy::float_cmp)] // of equal integers
 fn unpack<const BYTES: usize>(view: View<'_>, range: &Range<usize>, block: &mut [&mut [f32]]) {
     let value = |sample: &[u8; BYTES]| match BYTES {
         1 => f32::from(sample[0]) * (1.0 / 255.0),

@@ -68,7 +68,11 @@ pub fn apply(steps: &[Step], centers: &[f32], range: (f32, f32), block: &mut [&m
     let (least, most) = range;
     for &step in steps {
         match step {
-            Step::Brightness(factor) => block.iter_mut().for_each(|values| multiply(values, factor, range)),
+            Step::Brightness(factor) => {
+                for values in block.iter_mut() {
+                    multiply(values, factor, range);
+                }
+            }
             Step::Contrast(factor) => {
                 for (values, center) in block.iter_mut().zip(centers) {
                     let rest = center * (1.0 - factor);
@@ -95,7 +99,9 @@ pub fn apply(steps: &[Step], centers: &[f32], range: (f32, f32), block: &mut [&m
 #[inline(always)]
 #[allow(clippy::inline_always)] // as above
 pub fn multiply(values: &mut [f32], factor: f32, (least, most): (f32, f32)) {
-    values.iter_mut().for_each(|v| *v = (*v * factor).clamp(least, most));
+    for v in values {
+        *v = (*v * factor).clamp(least, most);
+    }
 }
 
 /// Sum and number of a block's values, of those with data if `masked`.

@@ -38,25 +38,27 @@ impl Eight {
         self.resizer.resize(&view, &mut to, &options).map_err(|e| internal(&e))
     }
 
-    /// The same band by band, for numbers of bands that the resampler has no type for.
+    /// The same four bands at a time, for numbers of bands that the resampler has no type for.
     fn planes(&mut self, source: Pixels<'_>, job: &Job, out: &mut [u8]) -> Result<()> {
         let Job { area, target, .. } = *job;
-        let (bands, width) = (source.bands, area.width as usize);
+        let width = area.width as usize;
         let (mut plane, mut small) = (std::mem::take(&mut self.plane), std::mem::take(&mut self.small));
-        plane.resize(width * area.height as usize, 0);
-        small.resize(target.0 as usize * target.1 as usize, 0);
         let whole = Job { area: Rect { x: 0, y: 0, ..area }, ..*job };
-        for band in 0..bands {
-            for (y, row) in plane.chunks_exact_mut(width).enumerate() {
-                let start = ((area.y as usize + y) * source.width as usize + area.x as usize) * bands + band;
-                for (sample, from) in row.iter_mut().zip(source.data[start..].iter().step_by(bands)) {
-                    *sample = *from;
+        for first in (0..source.bands).step_by(4) {
+            let bands = (source.bands - first).min(4);
+            plane.resize(width * area.height as usize * bands, 0);
+            small.resize(target.0 as usize * target.1 as usize * bands, 0);
+            for (y, row) in plane.chunks_exact_mut(width * bands).enumerate() {
+                let start = (area.y as usize + y) * source.width as usize + area.x as usize;
+                let pixels = source.data[start * source.bands..].chunks_exact(source.bands);
+                for (to, from) in row.chunks_exact_mut(bands).zip(pixels) {
+                    to.copy_from_slice(&from[first..first + bands]);
                 }
             }
-            let pixels = Pixels { data: &plane, width: area.width, height: area.height, bands: 1, ..source };
+            let pixels = Pixels { data: &plane, width: area.width, height: area.height, bands, ..source };
             self.run(pixels, &whole, &mut small)?;
-            for (pixel, sample) in out.chunks_exact_mut(bands).zip(&small) {
-                pixel[band] = *sample;
+            for (to, from) in out.chunks_exact_mut(source.bands).zip(small.chunks_exact(bands)) {
+                to[first..first + bands].copy_from_slice(from);
             }
         }
         (self.plane, self.small) = (plane, small);

@@ -12,6 +12,8 @@ const WIDE: usize = 32;
 /// Bands that are summed across at a time. A vector may reach over its pixel, into what is written next.
 const LANES: usize = 8;
 const FEW: usize = 4;
+/// A float of this size has no fraction, and its lowest bits are those of the integer that was added to it.
+const WHOLE: f32 = 8_388_608.0;
 
 /// Weights and rows, kept from view to view.
 #[derive(Default)]
@@ -72,7 +74,10 @@ impl Linear {
         let nodata = Nodata::of::<BYTES>(source.nodata);
         self.lacking.clear();
         if source.nodata.is_some() {
-            self.lacking.extend((0..rows.len()).map(|i| nodata.any(row(i))));
+            // A loop of its own: as an iterator's, it would be compiled without AVX2.
+            for i in 0..rows.len() {
+                self.lacking.push(nodata.any(row(i)));
+            }
         }
         let line = job.target.0 as usize * bands;
         for [before, after] in [&mut self.sums, &mut self.missing] {
@@ -91,15 +96,19 @@ impl Linear {
                 across(&self.across, bands, missing, lost);
                 for ((out, sum), lost) in out.iter_mut().zip(all.iter()).zip(lost.iter()) {
                     let plain = if BYTES == 1 && *lost == 0.0 { value(out) } else { sum / (1.0 - lost) };
-                    let (valid, none) = (nodata.avoid(plain), nodata.sample());
-                    *out = if *lost > 0.5 { none } else { valid };
+                    let valid = nodata.avoid::<BYTES>(plain);
+                    *out = bytes(if *lost > 0.5 { nodata.value } else { valid });
                 }
             } else if BYTES > 1 {
                 down::<BYTES, false>(weights, &lines, nodata, &mut sums[..length], &mut []);
                 across(&self.across, bands, sums, all);
-                out.iter_mut().zip(all.iter()).for_each(|(out, sum)| *out = nodata.avoid(*sum));
+                for (out, sum) in out.iter_mut().zip(all.iter()) {
+                    *out = bytes(nodata.avoid::<BYTES>(*sum));
+                }
             } else {
-                out.iter_mut().for_each(|out| *out = nodata.avoid(value(out)));
+                for out in out {
+                    *out = bytes(nodata.avoid::<BYTES>(value(out)));
+                }
             }
         }
     }
@@ -108,22 +117,19 @@ impl Linear {
 /// The value that stands for no data, and the one that a result becomes which happens to equal it.
 #[derive(Clone, Copy)]
 struct Nodata {
-    /// NaN of floats.
+    /// NaN of floats, and of integers where all have data.
     value: f32,
-    /// The same of integers and the value next to it; where there is none, one that no sample has.
-    taken: i32,
-    other: i32,
+    /// The value next to it.
+    other: f32,
+    /// The largest value of an integer.
+    top: f32,
 }
 
 impl Nodata {
     fn of<const BYTES: usize>(value: Option<f32>) -> Self {
-        match value {
-            Some(value) if BYTES < 4 => {
-                let (taken, top) = (value as i32, if BYTES == 1 { 255 } else { 65535 });
-                Self { value, taken, other: if taken == top { top - 1 } else { taken + 1 } }
-            }
-            _ => Self { value: f32::NAN, taken: -1, other: -1 },
-        }
+        let top = if BYTES == 1 { 255.0 } else { 65535.0 };
+        let value = value.filter(|_| BYTES < 4).unwrap_or(f32::NAN);
+        Self { value, other: if value < top { value + 1.0 } else { value - 1.0 }, top }
     }
 
     #[inline(always)]
@@ -141,22 +147,19 @@ impl Nodata {
         row.iter().fold(false, |any, sample| any | self.is::<BYTES>(value(sample)))
     }
 
-    /// A sample without data.
+    /// The value of a sample with data, of integers rounded half up; it never says that there is none.
     #[inline(always)]
     #[allow(clippy::inline_always)] // as above
-    fn sample<const BYTES: usize>(self) -> [u8; BYTES] {
-        bytes(self.value)
-    }
-
-    /// A sample with data, rounded half up; it never says that it has none.
-    #[inline(always)]
-    #[allow(clippy::inline_always)] // as above
-    fn avoid<const BYTES: usize>(self, v: f32) -> [u8; BYTES] {
+    #[allow(clippy::float_cmp)] // whole numbers
+    fn avoid<const BYTES: usize>(self, v: f32) -> f32 {
         if BYTES == 4 {
-            return bytes(v);
+            return v;
         }
-        let whole = (v + 0.5) as i32;
-        bytes(if whole == self.taken { self.other } else { whole } as f32)
+        let v = if v > self.top { self.top } else { v } + 0.5;
+        // Not `floor`, which is a call where there is no instruction for it.
+        let near = (v + WHOLE) - WHOLE;
+        let whole = if near > v { near - 1.0 } else { near };
+        if whole == self.value { self.other } else { whole }
     }
 }
 
@@ -171,14 +174,15 @@ fn value<const BYTES: usize>(sample: &[u8; BYTES]) -> f32 {
     }
 }
 
-/// The other way.
+/// The other way; of integers from their value.
 #[inline(always)]
 #[allow(clippy::inline_always)] // as above
 fn bytes<const BYTES: usize>(v: f32) -> [u8; BYTES] {
     let mut out = [0; BYTES];
     match BYTES {
-        1 => out[0] = v as u8,
-        2 => out.copy_from_slice(&(v as u16).to_ne_bytes()),
+        // Not `as`, which looks after values that there are none of, one by one.
+        1 => out[0] = (v + WHOLE).to_bits() as u8,
+        2 => out.copy_from_slice(&((v + WHOLE).to_bits() as u16).to_ne_bytes()),
         _ => out.copy_from_slice(&v.to_ne_bytes()),
     }
     out
@@ -220,9 +224,10 @@ fn down_at<const BYTES: usize, const MASKED: bool, const COUNT: usize>(
         for ((sum, lost), sample) in sum.iter_mut().zip(&mut lost).zip(&row[start..start + COUNT]) {
             let v = value(sample);
             if MASKED {
-                let none = nodata.is::<BYTES>(v);
-                *sum += if none { 0.0 } else { weight * v };
-                *lost += if none { *weight } else { 0.0 };
+                // A choice by bits: written as one, it becomes a branch.
+                let none = u32::from(nodata.is::<BYTES>(v)).wrapping_neg();
+                *sum += weight * f32::from_bits(v.to_bits() & !none);
+                *lost += f32::from_bits(weight.to_bits() & none);
             } else {
                 *sum += weight * v;
             }

@@ -269,6 +269,9 @@ fn a_band_is_the_same_whatever_the_others_are() {
                     };
                     let one = Raster { bands: 1, samples: of(&raster.samples), ..raster };
                     assert_eq!(bits_of(&view(&one, &geometry, size)), bits_of(&of(&all)), "{bands} {bits}");
+                    let none = |raster: &Raster| Raster { nodata: None, ..raster.clone() };
+                    let plain = of(&view(&none(&raster), &geometry, size));
+                    assert_eq!(bits_of(&view(&none(&one), &geometry, size)), bits_of(&plain), "{bands} {bits}");
                 }
             }
         }
