@@ -106,9 +106,9 @@ def extract(
         task = progress.add_task(title, total=len(rows))
         for read in source:
             images = read.images[0].to(device, non_blocking=True)
-                gains = read.gains[0]
-                normalized = normalize(images, mean=means, std=deviations, gains=gains, nodata=source.nodata)
-                features = backbone(normalized).float()
+            gains = read.gains[0]
+            normalized = normalize(images, mean=means, std=deviations, gains=gains, nodata=source.nodata)
+            features = backbone(normalized).float()
             if x is None:
                 # One array of the final size: a list and its concatenation would hold everything twice.
                 x = torch.empty(len(rows), features.shape[1])
