@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def write_tiff(path: Path, data: np.ndarray, **options: Any) -> None:
     """[h, w, C] as a GeoTIFF."""
     profile = {"driver": "GTiff", "width": data.shape[1], "height": data.shape[0], "count": data.shape[2]}
-    with rasterio.open(path, "w", **profile, dtype=data.dtype.name, **options) as file:
+    somewhere = rasterio.Affine(10, 0, 500, 0, -10, 900)
+    with rasterio.open(path, "w", **profile, dtype=data.dtype.name, transform=somewhere, **options) as file:
         file.write(data.transpose(2, 0, 1))
 
 

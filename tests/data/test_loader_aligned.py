@@ -63,10 +63,11 @@ def pairs(index: Index, epochs: int = 5, **crop: Any) -> np.ndarray:
 def test_both_dates_show_the_same_ground(tmp_path: Path) -> None:
     index = ground(tmp_path)
     found = pairs(index)
-    apart = np.abs(found[:, 0] - found[:, 1])
-    # The border of an image is repeated where the resampling reaches over it; inside it is exact but for rounding.
-    assert apart[..., 4:-4, 4:-4].max() < 0.7
-    assert apart.max() < 15
+    # The border of an image is repeated where the resampling reaches over it.
+    apart = (found[:, 0] - found[:, 1])[..., 4:-4, 4:-4]
+    assert np.abs(apart.mean((2, 3))).max() < 0.2, "metres, where pixels have 5 to 15"
+    # Antialiased resampling by a broken factor follows a slope to an eighth of a pixel.
+    assert np.abs(apart).max() < 15 / 8
     spread = np.ptp(found[:, 0], axis=(2, 3)).max()
     assert spread > 500, "the crops are not points"
     plain = pairs(index, aligned=False)

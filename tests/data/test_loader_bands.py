@@ -157,6 +157,36 @@ def test_crops_that_are_mostly_empty_are_drawn_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(chosen, shares(0.7, 3))
 
 
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("uint16", 65535), ("int16", -9999), ("float32", -1.0)])
+def test_no_data_is_augmented_alike_by_the_loader_and_on_the_device(tmp_path: Path, dtype: str, nodata: float) -> None:
+    n, bands, rng = 12, 5, np.random.default_rng(0)
+    profile = {"driver": "GTiff", "width": 40, "height": 40, "count": bands, "dtype": dtype, "nodata": nodata}
+    for i in range(n):
+        made = (smooth(40, 40, 5, i).transpose(2, 0, 1) * 0.9 + 5).astype(dtype)
+        made[:, rng.random((40, 40)) < 0.2] = nodata  # holes in all bands, and one band more here and there
+        made[2, :10] = nodata
+        with rasterio.open(tmp_path / f"{i}.tif", "w", **profile, transform=rasterio.Affine(9, 0, 5, 0, -9, 5)) as out:
+            out.write(made)
+    columns: dict[str, Any] = {"bands": [bands] * n, "dtype": [dtype] * n, "nodata": [float(nodata)] * n}
+    source = index_of(tmp_path, [f"{i}.tif" for i in range(n)], [None] * n, **columns)
+    top = {"uint8": 255, "uint16": 65535}.get(dtype, 1)
+    scale = ([100 / top] * bands, [60 / top] * bands)
+    color = ColorConfig(jitter_p=0.9, blur_p=0.6, blur_sigma=(1, 40), band_jitter=0.3, band_dropout=0.2)
+    over: dict[str, Any] = {"temporal": False, "crop": CropConfig(size=33), "color": color, "batch": 12}
+    raw, made = loading.loader(source, **over), loading.loader(source, **over, normalize=scale)
+    empty = 0
+    for _ in range(3):
+        for a, b in zip(raw, made, strict=True):
+            mean, std = map(torch.tensor, scale)
+            images, gains = a.images.flatten(0, 1), a.gains.flatten(0, 1)
+            want = augment(images, a.color.flatten(0, 1), mean=mean, std=std, gains=gains, nodata=raw.nodata)
+            assert want.isfinite().all()
+            assert (b.images.flatten(0, 1) - want).abs().max() < 0.002
+            empty += int((want == 0).sum())
+            assert ((gains != 1) & (gains != 0)).any(), "bands have factors of their own"
+    assert empty > 1000
+
+
 def test_what_rasterio_reads_gives_the_same(tmp_path: Path) -> None:
     """A virtual data set of each image, which only rasterio opens, beside the image itself."""
     source = half_empty(tmp_path, nodata=0)
