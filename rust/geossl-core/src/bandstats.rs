@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::crop::Rect;
 use crate::decode::foreign::{Foreign, Size};
-use crate::decode::{self, Decoders, Raster, Samples, Want};
+use crate::decode::{self, Decoders, Input, Raster, Samples, Want};
 use crate::parallel::{ordered, resolve_threads};
 use crate::sample::ForeignImages;
 use crate::{Error, Result};
@@ -238,8 +238,7 @@ impl Scratch {
         let image = if let Some((reader, size)) = foreign {
             decode::foreign(path, size, reader, max_bytes)?
         } else {
-            decode::read_file(path, &mut file, max_bytes)?;
-            decode::open(path, &file, &mut self.decoders, max_bytes)?
+            decode::open(path, Input::open(path, &mut file, max_bytes)?, &mut self.decoders, max_bytes)?
         };
         let found = Kind { bands: image.bands, bits: image.bits };
         if found != kind {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use geossl_core::augment::Normalize;
-use geossl_core::crop::{CropSpec, Cut};
+use geossl_core::crop::CropSpec;
 use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
 use geossl_core::sample::Source;

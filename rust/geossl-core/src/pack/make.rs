@@ -8,7 +8,7 @@ use super::segments::Transcoder;
 use super::write::{Form, Item, Job};
 use crate::crop;
 use crate::decode::markers::Markers;
-use crate::decode::{self, Decoders, Encoded, Raster, Samples, Want};
+use crate::decode::{self, Decoders, Encoded, Input, Raster, Samples, Want};
 use crate::resize::Resampler;
 use crate::{Error, Result};
 
@@ -100,15 +100,16 @@ pub fn compare(job: &Job, number: u64, record: &Record<'_>, scratch: &mut Scratc
     Ok((read, 0.0, 0))
 }
 
-/// An image of the job, and the bytes that were read of its file.
+/// An image of the job, and the bytes of its file.
 fn open<'a>(job: &'a Job, number: u64, file: &'a mut Vec<u8>, decoders: &mut Decoders) -> Result<(Encoded<'a>, u64)> {
     let path = &job.items[number as usize].path;
     let limit = job.max_image_bytes;
     if let Some((reader, size)) = job.foreign.as_ref().and_then(|foreign| foreign.get(number as usize)) {
         return Ok((decode::foreign(path, size, reader, limit)?, 0));
     }
-    decode::read_file(path, file, limit)?;
-    Ok((decode::open(path, file, decoders, limit)?, file.len() as u64))
+    let input = Input::open(path, file, limit)?;
+    let length = input.len().map_err(|e| Error::io(path, &e))?;
+    Ok((decode::open(path, input, decoders, limit)?, length))
 }
 
 /// The samples of an image that becomes a JPEG: of 8-bit RGB, unless some lack data, which a JPEG cannot tell.
