@@ -1,4 +1,4 @@
-"""TIFFs beyond plain samples: palettes, JPEG's colours, overviews, COGs, other writers, real scenes, what is refused."""
+"""TIFFs beyond plain samples: palettes, JPEG, overviews, COGs, other writers, real scenes, what is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from test_tiff_nodata import check, masked, without
 from tiff_matrix import GROUND, cut, kept, read, reference, same, write_gdal
 
 from geossl import _core
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 SCENES = sorted((Path(__file__).parents[3] / "shared" / "data" / "naip").glob("*.tif"))
 needs_scenes = pytest.mark.skipif(not SCENES, reason="the NAIP scenes are not beside the checkout")
@@ -100,9 +102,7 @@ def test_jpegs_in_tiffs_are_gdals_pixels(
 def test_jpegs_tables_beside_and_inside(tmp_path: Path) -> None:
     for tables in range(4):
         path = tmp_path / f"{tables}.tif"
-        write_gdal(
-            path, bands_first(109, 147, 3), compress="jpeg", photometric="YCBCR", jpegtablesmode=tables, **TILES
-        )
+        write_gdal(path, bands_first(109, 147, 3), compress="jpeg", photometric="YCBCR", jpegtablesmode=tables, **TILES)
         windowed(path, reference(path))
 
 
@@ -116,10 +116,14 @@ def overviews_of(path: Path) -> list[tuple[int, np.ndarray, np.ndarray]]:
 def check_overviews(path: Path) -> None:
     """For each allowed factor: the largest overview within it, whole and in windows, with and without nodata."""
     whole, invalid = masked(path)
-    levels = [(1, whole, invalid), *overviews_of(path)]
-    (header,) = _core.image_headers([path], threads=1)
-    assert [tuple(size) for size in header["overviews"]] == [level.shape[1::-1] for _, level, _ in levels[1:]]
     height, width = whole.shape[:2]
+    levels = [(1, whole, invalid)]
+    # The COG driver rounds an overview's sides down: then a pixel of it does not stand for whole ones, and is not used.
+    levels += [
+        (factor, level, gone)
+        for factor, level, gone in overviews_of(path)
+        if level.shape[:2] == (-(-height // factor), -(-width // factor))
+    ]
     rng = np.random.default_rng(5)
     for shrink in range(1, 2 * levels[-1][0]):
         factor, level, gone = max((level for level in levels if level[0] <= shrink), key=lambda level: level[0])
@@ -143,7 +147,7 @@ def check_overviews(path: Path) -> None:
             same(got["data"], expected, (shrink, window))
             if level.dtype != np.float32 and gone.any():
                 got = _core.read_image(path, window=window, shrink=shrink, nodata=7)["data"]
-                same(got, without(level[part], gone[part], 7).astype(level.dtype), (shrink, window, "nodata"))
+                same(got, without(level[part], gone[part], 7), (shrink, window, "nodata"))
 
 
 @pytest.mark.parametrize("size", [(201, 133), (256, 128), (257, 65)])
@@ -165,6 +169,9 @@ def test_overviews(tmp_path: Path, size: tuple[int, int], options: dict[str, Any
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4, 8], Resampling.average)
     check_overviews(path)
+    (header,) = _core.image_headers([path], threads=1)
+    sizes = [(-(-size[0] // factor), -(-size[1] // factor)) for factor in (2, 4, 8)]
+    assert [tuple(size) for size in header["overviews"]] == sizes
 
 
 def test_overviews_with_masks(tmp_path: Path) -> None:
@@ -190,15 +197,17 @@ def test_overviews_with_masks(tmp_path: Path) -> None:
         {"compress": "NONE", "dtype": "float32", "sparse_ok": True},
     ],
 )
-def test_cogs(tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("size", [(388, 300), (389, 301)])
+def test_cogs(tmp_path: Path, size: tuple[int, int], options: dict[str, Any]) -> None:
     path, plain, options = tmp_path / "cog.tif", tmp_path / "plain.tif", dict(options)
     kind, mask = options.pop("dtype", "uint8"), options.pop("mask", False)
-    image = bands_first(300, 389, 3).astype(kind)
+    width, height = size
+    image = bands_first(height, width, 3).astype(kind)
     image[:, 128:256, :128] = 0
     write_gdal(plain, image, photometric="RGB")
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(plain, "r+") as file:
         if mask:
-            file.write_mask(np.linspace(0, 2, 389 * 300).reshape(300, 389) % 0.7 > 0.1)
+            file.write_mask(np.linspace(0, 2, width * height).reshape(height, width) % 0.7 > 0.1)
     if "nodata" in options:
         with rasterio.open(plain, "r+") as file:
             file.nodata = options.pop("nodata")
@@ -225,7 +234,7 @@ def test_pillows_files(tmp_path: Path, mode: str, compression: str | None) -> No
         if mode in ("RGBA", "LA"):
             image.putalpha(Image.fromarray(smooth(61, 75, 1, seed=5)[..., 0] // 64 * 64))
     image.save(path, compression=compression)
-    with rasterio.open(path, transform=GROUND) as file:
+    with rasterio.open(path) as file:
         expected = kept(file.read())
         if mode == "P":
             expected = np.array([file.colormap(1)[i][:3] for i in range(256)], np.uint8)[expected[..., 0]]
@@ -273,7 +282,7 @@ def test_other_colours_are_rasterios_or_not_read(tmp_path: Path, photometric: st
     if header["error"]:
         assert "not read here: " in header["error"]
     else:
-        same(read(path), reference(path), photometric)
+        same(read(path), reference(path)[..., :3], photometric)
 
 
 def test_many_strips(tmp_path: Path) -> None:

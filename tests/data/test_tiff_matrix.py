@@ -9,6 +9,8 @@ from tiff_matrix import Spec, chosen, cut, kept, read, reference, same, samples,
 
 from geossl import _core
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
 SPECS = specs()
 
 
