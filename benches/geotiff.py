@@ -66,7 +66,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--peers", type=listed(list(PEERS), ","), default=list(PEERS), help=f"of {','.join(PEERS)}")
     parser.add_argument("--repetitions", type=int, help="by default 7, 3 if quick")
-    parser.add_argument("--images", type=int, help="images of a set, by default 64, 16 if quick")
+    parser.add_argument("--images", type=int, help="images of a set, by default 32, 16 if quick")
     parser.add_argument("--crops", type=int, help="crops of a pass, by default 192, 64 if quick")
     parser.add_argument("--work", type=Path, help="keep sets, packs and environments here; by default they are removed")
     parser.add_argument("--json", type=Path, help="write the results here")
@@ -80,7 +80,7 @@ def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[s
     """Make the sets and measure everybody. Raises RuntimeError without the floor, which tells the crops."""
     quick = chosen.quick
     repetitions = chosen.repetitions or (3 if quick else 7)
-    images, crops = chosen.images or (16 if quick else 64), chosen.crops or (64 if quick else 192)
+    images, crops = chosen.images or (16 if quick else 32), chosen.crops or (64 if quick else 192)
     results: dict[str, Any] = {
         "command": shlex.join(["python", "benches/geotiff.py", *sys.argv[1:]]),
         "machine": report.machine(),

@@ -130,8 +130,14 @@ impl Work {
             }
             Codec::Lzw => {
                 let mut lzw = weezl::decode::Decoder::with_tiff_size_switch(weezl::BitOrder::Msb, 8);
-                if lzw.decode_bytes(packed, out).consumed_out != out.len() {
-                    return Err("a strip or tile of LZW that is too short".into());
+                let (mut read, mut written) = (0, 0);
+                while written < out.len() {
+                    let done = lzw.decode_bytes(&packed[read..], &mut out[written..]);
+                    if done.consumed_out == 0 {
+                        return Err("a strip or tile of LZW that is too short".into());
+                    }
+                    read += done.consumed_in;
+                    written += done.consumed_out;
                 }
             }
         }
