@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from geossl import _core
-from geossl.data.table import INSTANT, NO_INSTANT, SCHEMA, dtypes, instants, texts_from_core
+from geossl.data.table import INSTANT, NO_INSTANT, SCHEMA, instants, texts_from_core
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
         "width": headers["width"],
         "height": headers["height"],
         "bands": headers["bands"],
-        "dtype": dtypes(headers["bits"]),
+        "dtype": texts_from_core(headers["dtype"]),
     }
     out |= _places(rows, columns)
     for name in ("location_id", "category", "country_code"):

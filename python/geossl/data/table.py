@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 INSTANT = pa.timestamp("us", tz="UTC")
 NO_INSTANT = np.iinfo(np.int64).min
@@ -28,7 +27,7 @@ SCHEMA = pa.schema(
         ("width", pa.int32()),  # pixels
         ("height", pa.int32()),
         ("bands", pa.int16()),
-        ("dtype", pa.string()),  # uint8 or uint16
+        ("dtype", pa.string()),  # of the file's samples: uint8, uint16, uint32, int8 ... int32, float16 ... float64
         ("gsd", pa.float32()),  # metres
         ("cloud_cover", pa.float32()),  # percent
         ("country_code", pa.string()),
@@ -53,11 +52,6 @@ def instants(micros: np.ndarray) -> pa.Array:
     return pa.array(micros, mask=micros == NO_INSTANT).cast(INSTANT)
 
 
-def dtypes(bits: np.ndarray) -> pa.Array:
-    """`uint8` or `uint16` from the bits of a sample, uint8 [N]."""
-    return pc.if_else(pa.array(bits == 16), pa.scalar("uint16"), pa.scalar("uint8"))
-
-
 def table_from_core(columns: dict[str, Any]) -> pa.Table:
     """The index's table from the columns of the core's scan.
 
@@ -65,9 +59,6 @@ def table_from_core(columns: dict[str, Any]) -> pa.Table:
     """
     arrays = []
     for field in SCHEMA:
-        if field.name == "dtype":
-            arrays.append(dtypes(columns["bits"]))
-            continue
         column = columns[field.name]
         if field.type == pa.string():
             arrays.append(texts_from_core(column))

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod cluster;
 mod error;
+mod image;
 mod index;
 mod loader;
 mod pack;
@@ -21,6 +22,7 @@ mod _core {
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
         crate::pack::register(m)?;
+        crate::image::register(m)?;
         crate::index::register(m)
     }
 }

@@ -2,18 +2,23 @@
 //!
 //! Eight and sixteen unsigned bits stay what they are; every other type of sample becomes a float of 32 bits.
 
+mod dtype;
 pub(crate) mod exif;
+pub(crate) mod input;
 pub(crate) mod jpeg;
 pub(crate) mod markers;
 mod png;
-mod tiff;
+pub(crate) mod tiff;
 pub(crate) mod turbo;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use self::dtype::Dtype;
 use self::exif::Turn;
+pub use self::input::Input;
+pub use self::tiff::GeoHeader;
 use crate::crop::{self, Rect};
 use crate::pack::blocks::Unpacker;
 use crate::pack::record::{Codec, Kind, Record};

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::columns::Strings;
 use super::fmow;
-use super::header::{self, Header};
+use super::header;
 use crate::parallel;
 
 /// The headers of listed images, one entry a path, in order.
@@ -13,11 +13,12 @@ use crate::parallel;
 pub struct Headers {
     /// '/'-separated, relative to the root; as given where the image cannot be used.
     pub path: Strings,
-    /// 0 where the image cannot be used; also the next three.
+    /// 0 where the image cannot be used; also the next two.
     pub width: Vec<i32>,
     pub height: Vec<i32>,
     pub bands: Vec<i16>,
-    pub bits: Vec<u8>,
+    /// "" where the image cannot be used.
+    pub dtype: Strings,
     /// Why images cannot be used, as (number of the path, "what: why"), in order.
     pub rejected: Vec<(usize, String)>,
 }
@@ -47,21 +48,21 @@ pub fn read_headers(root: &Path, paths: &[impl AsRef<str> + Sync], threads: usiz
     });
     let mut out = Headers::default();
     for (i, result) in results.into_iter().enumerate() {
-        let header = match result {
+        let (width, height, bands, dtype) = match result {
             Ok((path, header)) => {
                 out.path.push(&path);
-                header
+                (header.width, header.height, header.bands, header.dtype.name())
             }
             Err(reason) => {
                 out.path.push(paths[i].as_ref());
                 out.rejected.push((i, reason));
-                Header { width: 0, height: 0, bands: 0, bits: 0 }
+                (0, 0, 0, "")
             }
         };
-        out.width.push(header.width);
-        out.height.push(header.height);
-        out.bands.push(header.bands);
-        out.bits.push(header.bits);
+        out.width.push(width);
+        out.height.push(height);
+        out.bands.push(bands);
+        out.dtype.push(dtype);
     }
     out
 }

@@ -15,6 +15,6 @@ pub mod wkt;
 
 pub use columns::{Columns, Row, Strings};
 pub use fmow::Kind;
-pub use header::Header;
+pub use header::{Header, TiffHeader};
 pub use listing::{Headers, ListedNames, listed_names, read_headers};
 pub use scan::{Scan, scan_fmow};
