@@ -67,10 +67,15 @@ source = Loader(
     loader=LoaderConfig(threads=2, on_error="substitute", max_failures=1, max_image_mib=int(sys.argv[3])),
 )
 Path("/proc/self/clear_refs").write_text("5")
+lines = Path("/proc/self/status").read_text().splitlines()
+before = int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024
 batches = sum(1 for _ in source)
 lines = Path("/proc/self/status").read_text().splitlines()
-peak, now = (int(next(l for l in lines if l.startswith(name)).split()[1]) * 1024 for name in ("VmHWM", "VmRSS"))
-print(json.dumps({"batches": batches, "images": len(paths), "failures": source.failures()}))
+peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+print(json.dumps({
+    "batches": batches, "images": len(paths), "failures": source.failures(), "growth": peak - before,
+    "bound": source.memory_bound,
+}))
 """
 
 
@@ -195,3 +200,4 @@ def test_index_and_loader(folder: Path, told: dict[str, list[str | None]]) -> No
     assert failed >= {f"{name}.tif" for name in tiff_hostile.broken()}
     assert failed.isdisjoint({f"{name}.tif" for name in tiff_hostile.plain()})
     assert len(told) == answer["images"]
+    assert answer["growth"] <= answer["bound"]

@@ -53,7 +53,7 @@ class Spec:
 
 def specs() -> list[Spec]:
     """Dtype x codec x predictor x interleave x strips or tiles in full, the rest by turns; then what has rules of its
-    own: tifffile's dtypes x codecs x interleave x byte order, JPEG, WebP.
+    own: tifffile's dtypes x codecs x interleave x byte order, JPEG.
     """
     kinds = cycle(product((False, True), (False, True)))
     tiles = cycle([(16, 16), (32, 48), (48, 16), (64, 32), (256, 256)])
@@ -82,8 +82,6 @@ def specs() -> list[Spec]:
     for predictor, dtype, planar in product((1, 2), ("uint8", "uint16", "float32"), (False, True)):
         options = {"planar": planar, "tile": (16, 16), "bands": 64, "size": (37, 29)}
         made.append(Spec(dtype=dtype, codec="zstd", predictor=predictor, **options))
-    for bands, tile in product((3, 4), (None, (32, 32))):
-        made.append(Spec(dtype="uint8", codec="webp", tile=tile, bands=bands))
     for (planar, bands), tile in product([(False, 1), (False, 2), (False, 3), (False, 4), (True, 5)], (None, (32, 48))):
         made.append(Spec(dtype="uint8", codec="jpeg", tile=tile, planar=planar, bands=bands))
     for size in ((1, 1), (1, 90), (90, 1)):
@@ -120,12 +118,11 @@ def write(spec: Spec, path: Path, seed: int) -> None:
         write_tifffile(spec, path, image)
         return
     options: dict[str, Any] = {
-        "photometric": "RGB" if spec.codec == "webp" else "MINISBLACK",
+        "photometric": "MINISBLACK",
         "interleave": "band" if spec.planar else "pixel",
         "endianness": "BIG" if spec.big_endian else "LITTLE",
         "bigtiff": "YES" if spec.bigtiff else "NO",
         "predictor": spec.predictor,
-        "webp_lossless": "YES",
         "jpeg_quality": 90,
     }
     if spec.tile is None:
