@@ -76,12 +76,11 @@ def test_gray_is_what_is_stored(tmp_path: Path, photometric: str) -> None:
     ("bands", "options"),
     [
         (1, {}),
-        (2, {"photometric": "MINISBLACK"}),
         (3, {"photometric": "YCBCR"}),
         (3, {"photometric": "RGB"}),
         (3, {"photometric": "MINISBLACK"}),
         (3, {"photometric": "RGB", "interleave": "band"}),
-        (4, {"photometric": "MINISBLACK"}),
+        (2, {"photometric": "MINISBLACK", "interleave": "band"}),
         (6, {"photometric": "MINISBLACK", "interleave": "band"}),
         (3, {"photometric": "YCBCR", "endianness": "BIG", "bigtiff": "YES"}),
     ],
@@ -274,15 +273,25 @@ def test_what_is_not_read_says_so(tmp_path: Path, dtype: str, options: dict[str,
     assert "not read here: " in header["error"]
 
 
-@pytest.mark.parametrize("photometric", ["CMYK", "CIELAB"])
-def test_other_colours_are_rasterios_or_not_read(tmp_path: Path, photometric: str) -> None:
+@pytest.mark.parametrize(
+    ("bands", "options"),
+    [
+        (4, {"photometric": "CMYK"}),
+        (3, {"photometric": "CIELAB"}),
+        (2, {"photometric": "MINISBLACK", "compress": "jpeg"}),
+        (4, {"photometric": "MINISBLACK", "compress": "jpeg"}),
+    ],
+)
+def test_rare_ones_are_rasterios_or_not_read(tmp_path: Path, bands: int, options: dict[str, Any]) -> None:
+    """Colours that rasterio turns into RGB and alpha, and JPEGs of two and four bands."""
     path = tmp_path / "a.tif"
-    write_gdal(path, bands_first(40, 50, 4 if photometric == "CMYK" else 3), photometric=photometric)
+    write_gdal(path, bands_first(40, 50, bands), **options)
     (header,) = _core.image_headers([path], threads=1)
     if header["error"]:
         assert "not read here: " in header["error"]
     else:
-        same(read(path), reference(path)[..., :3], photometric)
+        kept = 3 if options["photometric"] in ("CMYK", "CIELAB") else bands
+        same(read(path), reference(path)[..., :kept], options)
 
 
 def test_many_strips(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ impl Work {
                 let (mut read, mut written) = (0, 0);
                 while written < out.len() {
                     let done = lzw.decode_bytes(&packed[read..], &mut out[written..]);
-                    if done.consumed_out == 0 {
+                    if done.consumed_in + done.consumed_out == 0 {
                         return Err("a strip or tile of LZW that is too short".into());
                     }
                     read += done.consumed_in;
