@@ -1,4 +1,4 @@
-//! The floor under the bench of GeoTIFFs: the codecs' libraries alone, on the strips or tiles under the crops that the
+//! The floor under the bench of `GeoTIFF`s: the codecs' libraries alone, on the strips or tiles under the crops that the
 //! loader would make, from files in memory. Nothing is put together or resampled.
 //!
 //! One JSON request a line comes in, one reply a line goes out, as in `benches/serve.py`: `{"job": {...}}` reads the
