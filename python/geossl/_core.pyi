@@ -22,6 +22,7 @@ __all__ = [
     "pack_footer",
     "pack_verify",
     "pack_write",
+    "read_image",
 ]
 
 __version__: str
@@ -41,6 +42,15 @@ def assign_clusters(
 ) -> NDArray[np.int64]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
 def image_headers(paths: Sequence[str | PathLike[str]], *, threads: int) -> list[dict[str, Any]]: ...
+def read_image(
+    path: str | PathLike[str],
+    *,
+    window: tuple[int, int, int, int] | None = None,
+    bands: Sequence[int | None] | None = None,
+    shrink: int = 1,
+    nodata: int | None = None,
+    max_image_bytes: int = ...,
+) -> dict[str, Any]: ...
 def index_scan_fmow(root: str | PathLike[str], *, kind: str | None, threads: int) -> dict[str, Any]: ...
 def index_read_headers(root: str | PathLike[str], paths: list[str], *, threads: int) -> dict[str, Any]: ...
 def index_fmow_names(root: str | PathLike[str], paths: list[str]) -> dict[str, Any]: ...

@@ -7,7 +7,7 @@ use crate::advice;
 use crate::augment::{Augmenter, Normalize, View};
 use crate::color::{self, COLOR_PARAMS, ColorSpec};
 use crate::crop::{self, CropSpec, Cut, Geometry, Rect};
-use crate::decode::{self, Decoders, Want};
+use crate::decode::{self, Decoders, Input, Want};
 use crate::order::Permutation;
 use crate::pack::Shards;
 use crate::pack::record::Record;
@@ -185,12 +185,12 @@ impl Source {
             scratch.tally.images += 1;
             let image = match &self.pack {
                 None => {
-                    decode::read_file(path, &mut scratch.file, self.max_image_bytes)?;
-                    scratch.tally.bytes_read += scratch.file.len() as u64;
+                    let input = Input::open(path, &mut scratch.file, self.max_image_bytes)?;
+                    scratch.tally.bytes_read += input.bytes_read();
                     scratch.tally.read += lap(&mut clock);
-                    decode::open(path, &scratch.file, &mut scratch.decoders, self.max_image_bytes)?
+                    decode::open(path, input, &mut scratch.decoders, self.max_image_bytes)?
                 }
-                // What is read of a pack is read while it is decoded.
+                // What is read of a pack, or of a TIFF, is read while it is decoded.
                 Some(pack) => decode::packed(path, pack.record(path, row)?, self.max_image_bytes)?,
             };
             if (image.bands, image.bits) != (self.bands, self.bits) {
@@ -239,7 +239,7 @@ impl Source {
             }
             scratch.tally.resample += lap(&mut clock);
             scratch.decoders.recycle(raster);
-            scratch.tally.bytes_read += std::mem::take(&mut scratch.decoders.packed_bytes);
+            scratch.tally.bytes_read += std::mem::take(&mut scratch.decoders.bytes_read);
         }
         Ok(())
     }

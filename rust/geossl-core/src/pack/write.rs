@@ -13,7 +13,7 @@ use super::segments::Transcoder;
 use super::shards::{ALIGN, END, Footer, MAGIC, Shards, read_footer};
 use crate::crop::{self, Rect};
 use crate::decode::markers::Markers;
-use crate::decode::{self, Decoders, Raster, Samples, Want};
+use crate::decode::{self, Decoders, Input, Raster, Samples, Want};
 use crate::parallel::{ordered, resolve_threads};
 use crate::resize::Resampler;
 use crate::{Error, Result};
@@ -324,9 +324,10 @@ impl Drop for Shard {
 fn make(job: &Job, number: u64, scratch: &mut Scratch) -> Result<Made> {
     let item = &job.items[number as usize];
     if job.form == Form::Lossless {
-        decode::read_file(&item.path, &mut scratch.file, job.max_image_bytes)?;
-        let read = scratch.file.len() as u64;
-        let image = decode::open(&item.path, &scratch.file, &mut scratch.decoders, job.max_image_bytes)?;
+        let input = Input::open(&item.path, &mut scratch.file, job.max_image_bytes)?;
+        let read = input.bytes_read();
+        scratch.decoders.bytes_read = 0;
+        let image = decode::open(&item.path, input, &mut scratch.decoders, job.max_image_bytes)?;
         if let Some(jpeg) = image.jpeg()
             && let Some(record) = scratch.transcoder.transcode(&item.path, jpeg)?
         {
@@ -340,6 +341,8 @@ fn make(job: &Job, number: u64, scratch: &mut Scratch) -> Result<Made> {
             }
         }
         let whole = image.decode(Want::all(image.rect()), &mut scratch.decoders)?;
+        // Of a TIFF; what was opened as a JPEG or PNG reads no more.
+        let read = read + scratch.decoders.bytes_read;
         return Ok(Made { record: blocks::pack(&whole, Codec::Zstd)?, read, loss: (0.0, 0) });
     }
     let (kept, read) = kept(job, item, scratch)?;
@@ -367,14 +370,17 @@ fn lossy(form: Form, kept: &Raster) -> bool {
 
 /// The pixels that a pack is to keep of an image, and the bytes of its file.
 fn kept(job: &Job, item: &Item, scratch: &mut Scratch) -> Result<(Raster, u64)> {
-    decode::read_file(&item.path, &mut scratch.file, job.max_image_bytes)?;
-    let read = scratch.file.len() as u64;
-    let image = decode::open(&item.path, &scratch.file, &mut scratch.decoders, job.max_image_bytes)?;
-    let Form::Sized { short_side, context, .. } = job.form else {
-        return Ok((image.decode(Want::all(image.rect()), &mut scratch.decoders)?, read));
+    let input = Input::open(&item.path, &mut scratch.file, job.max_image_bytes)?;
+    let read = input.bytes_read();
+    scratch.decoders.bytes_read = 0;
+    let image = decode::open(&item.path, input, &mut scratch.decoders, job.max_image_bytes)?;
+    let region = match job.form {
+        Form::Lossless => image.rect(),
+        Form::Sized { context, .. } => image.region(item.bounds, context)?,
     };
-    let region = image.region(item.bounds, context)?;
     let raster = image.decode(Want::all(region), &mut scratch.decoders)?;
+    let read = read + scratch.decoders.bytes_read;
+    let Form::Sized { short_side, .. } = job.form else { return Ok((raster, read)) };
     let size = if region.width.min(region.height) > short_side {
         crop::resized(region.width, region.height, short_side)
     } else {
