@@ -51,6 +51,11 @@ bench-peers: $(VENV)/.wheel ## The loader beside all peers, installed for it; wr
 	$(BIN)/python benches/loader.py --peers all --work target/bench --json target/bench/results.json \
 		--report docs/benchmarks.md --plot docs/benchmarks.svg
 
+.PHONY: bench-geotiff
+bench-geotiff: $(VENV)/.wheel ## GeoTIFFs beside rasterio and torchgeo; writes docs/benchmarks-geotiff.md (network; minutes)
+	$(BIN)/python benches/geotiff.py --work target/bench --json target/bench/geotiff.json \
+		--report docs/benchmarks-geotiff.md
+
 .PHONY: soak
 soak: $(VENV)/.wheel ## A hundred thousand batches with flat memory; writes docs/soak.md
 	$(BIN)/python tools/soak.py --report docs/soak.md

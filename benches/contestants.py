@@ -69,13 +69,13 @@ def ours(sources: list[str]) -> list[Contestant]:
     ]
 
 
-def peers(keys: list[str], work: Path) -> list[Contestant]:
+def peers(chosen: list[Peer], work: Path) -> list[Contestant]:
     """The peers, their environments made below `work` where they are not there yet, which needs the network.
 
     What they need of the system beside Python is in peers/install_libraries.sh.
     """
     made = []
-    for peer in (PEERS[key] for key in keys):
+    for peer in chosen:
         try:
             python = environment(peer.requirements, work) if peer.requirements else Path(sys.executable)
             made.append(Contestant(name=peer.name, command=serve(python, peer.module)))
@@ -110,18 +110,18 @@ def environment(requirements: str, work: Path) -> Path:
     return python
 
 
-def floor() -> Contestant:
-    """The codec and the resize alone, compiled by cargo in the checkout."""
+def floor(example: str = "floor") -> Contestant:
+    """What the codecs' libraries do alone, an example of the core, compiled by cargo in the checkout."""
     cargo = shutil.which("cargo")
     if cargo is None:
         return Contestant(name=FLOOR, command=[], absent="cargo is not installed")
     root = HERE.parent
     try:
-        call([cargo, "build", "--quiet", "--release", "--locked", "-p", "geossl-core", "--example", "floor"], cwd=root)
+        call([cargo, "build", "--quiet", "--release", "--locked", "-p", "geossl-core", "--example", example], cwd=root)
     except RuntimeError as e:
         return Contestant(name=FLOOR, command=[], absent=str(e))
     target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
-    return Contestant(name=FLOOR, command=[str(target / "release" / "examples" / "floor")])
+    return Contestant(name=FLOOR, command=[str(target / "release" / "examples" / example)])
 
 
 def call(command: list[str], extra: dict[str, str] | None = None, *, cwd: Path | None = None) -> None:

@@ -97,8 +97,9 @@ def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[s
         "sets": [],
     }
     with console.status("making the peers' environments and the floor"):
+        chosen_peers = [contestants.PEERS[key] for key in chosen.peers if key in contestants.PEERS]
         everybody = contestants.ours(chosen.sources) if modes else []
-        everybody += contestants.peers([key for key in chosen.peers if key in contestants.PEERS], work) if modes else []
+        everybody += contestants.peers(chosen_peers, work) if modes else []
         everybody += [contestants.floor()] if modes and contestants.FLOOR in chosen.peers else []
     with Bench(everybody, threads=chosen.threads, work=work) as bench, console.status("") as status:
         for name in names if modes else []:

@@ -131,7 +131,13 @@ def share(value: float) -> str:
 
 def show(console: Console, results: dict[str, Any], figures: Figures) -> None:
     """Print the tables."""
-    for sheet in sheets(results, figures):
+    show_sheets(console, sheets(results, figures))
+    console.print(facts(results), highlight=False)
+
+
+def show_sheets(console: Console, made: list[Sheet]) -> None:
+    """Print these tables."""
+    for sheet in made:
         table = Table(title=sheet.title, title_justify="left")
         for i, column in enumerate(sheet.columns):
             figure = sheet.rows and all(row[i][:1].isdigit() or row[i] == "-" for row in sheet.rows)
@@ -139,7 +145,6 @@ def show(console: Console, results: dict[str, Any], figures: Figures) -> None:
         for row in sheet.rows:
             table.add_row(*row)
         console.print(table)
-    console.print(facts(results), highlight=False)
 
 
 def facts(results: dict[str, Any]) -> str:
@@ -189,14 +194,21 @@ def markdown(results: dict[str, Any], figures: Figures, plot: str | None) -> str
     ]
     if plot:
         lines += [f"![Pairs a second and core]({plot})", ""]
-    for sheet in sheets(results, figures):
+    lines += tables(sheets(results, figures), results["versions"])
+    return "\n".join(lines) + "\n"
+
+
+def tables(made: list[Sheet], versions: dict[str, dict[str, str]]) -> list[str]:
+    """Lines of Markdown: the tables, and the versions of everybody's libraries."""
+    lines = []
+    for sheet in made:
         lines += [f"## {sheet.title}", "", "| " + " | ".join(sheet.columns) + " |", "|---" * len(sheet.columns) + "|"]
         lines += ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in sheet.rows]
         lines.append("")
     lines += ["## Versions", ""]
-    for loader, versions in results["versions"].items():
-        lines.append(f"- {loader}: " + ", ".join(f"{name} {number}" for name, number in versions.items()))
-    return "\n".join(lines) + "\n"
+    for loader, numbers in versions.items():
+        lines.append(f"- {loader}: " + ", ".join(f"{name} {number}" for name, number in numbers.items()))
+    return lines
 
 
 def plot(figures: Figures, path: Path) -> None:

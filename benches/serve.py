@@ -2,7 +2,8 @@
 
     python serve.py MODULE
 
-{"job": {...}} (the fields of `work.Job`) makes MODULE's loader: {"ready": true, "versions", "batch"}, or {"error"}.
+{"job": {...}} (the fields of `work.Job` or `work.CropJob`) makes MODULE's loader: {"ready": true, "versions", "batch"},
+or {"error"}.
 {"pass": k} runs pass k of it: {"pairs", "secs"}. Everything else that is printed goes to standard error.
 """
 
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from work import Job
+from work import CropJob, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def main() -> None:
             if "job" in request:
                 passes = None  # stops the threads and processes of the last one
                 module = importlib.import_module(sys.argv[1])
-                passes = module.make(Job(**request["job"]))
+                passes = module.make((CropJob if "windows" in request["job"] else Job)(**request["job"]))
                 versions = {name: version(name) for name in module.PACKAGES}
                 reply: dict[str, Any] = {"ready": True, "versions": versions, "batch": first_batch(passes)}
             elif passes is None:

@@ -100,3 +100,24 @@ def colors() -> Colors:
         gray=random.random() < GRAY_P,
         sigma=random.uniform(*BLUR_SIGMA) if random.random() < BLUR_P else 0.0,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropJob:
+    """What a reader of GeoTIFFs is asked for: pass k is the crops of `windows[k]`, in order, in batches of `batch`."""
+
+    files: list[str]
+    """Absolute paths."""
+    index: str
+    """Our index of the same files."""
+    packs: str
+    """Folder for packs of them."""
+    bands: int
+    windows: list[list[tuple[int, int, int, int, int]]]
+    """Of each pass: file, x, y, width and height of each crop, pixels."""
+    source: str = ""
+    """Our source: files or lossless."""
+    batch: int = BATCH
+    size: int = SIZE
+    scale: tuple[float, float] = SCALE
+    seed: int = 0

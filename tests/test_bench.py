@@ -83,3 +83,39 @@ def test_windows_are_those_of_torchvision(benches: None) -> None:
     assert all(0 <= x <= 900 - w and 0 <= y <= 700 - h and w > 0 and h > 0 for x, y, w, h in ours)
     area = sum(w * h for _, _, w, h in ours) / sum(h * w for _, _, h, w in theirs)
     assert 0.97 < area < 1.03  # four standard errors
+
+
+def test_geotiffs_ratios_and_targets(tmp_path: Path) -> None:
+    def run(loader: str, rates: list[float]) -> dict:
+        return {"set": "lzw", "loader": loader, "rates": rates}
+
+    # The machine is twice as slow in the second repetition.
+    runs = [
+        run("geossl files", [60, 30, 66]),
+        run("geossl lossless", [100, 50, 100]),
+        run("rasterio", [40, 20, 44]),
+        run("floor", [80, 40, 80]),
+    ]
+    row = {"name": "lzw", "bands": 8, "side": 512, "mebibytes": 1.5, "ratio": 1.4, "codec": "lzw", "predictor": 2}
+    results = {
+        "command": "python benches/geotiff.py",
+        "machine": {"cpu": "a", "cores": 2, "siblings": "b", "system": "c", "load": 0.0, "load_after": 0.0},
+        "settings": {"repetitions": 3, "crops": 64, "batch": 32, "size": 224, "scale": [0.2, 1]},
+        "sets": [row | {"planar": False, "block": [256, 256], "images": 9}],
+        "runs": runs,
+        "absences": [{"loader": "torchgeo", "reason": "no network"}],
+        "versions": {"rasterio": {"rasterio": "1"}},
+    }
+    told, page = tmp_path / "told.json", tmp_path / "page.md"
+    told.write_text(json.dumps(results))
+    command = [sys.executable, BENCHES / "geotiff.py", "--load", told, "--report", page, "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=100)
+    assert done.returncode == 1, done.stderr
+    text = page.read_text()
+    assert "| lzw: files against rasterio | 1.2x | 1.50 | met |" in text
+    assert "| lzw: lossless pack against rasterio | 2.5x | 2.50 | met |" in text
+    assert "| lzw: files, share of the codec alone | 0.85x | 0.75 | missed |" in text
+    assert "| torchgeo | no network |" in text
+    results["runs"][3]["rates"] = [70, 35, 77]
+    told.write_text(json.dumps(results))
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
