@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import rasterio
 from made_images import index_of, smooth
 from PIL import Image
 
 from geossl.data.band_stats import PERCENTILES, BandStats, bin_edges, measure_index, stats_path
-from geossl.data.index import Index
 from geossl.errors import UsageError
 from geossl.viz.bands import plot_bands
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geossl.data.index import Index
 
 
 def write_tiff(path: Path, data: np.ndarray, **options: Any) -> None:
     """[h, w, C] as a GeoTIFF."""
     profile = {"driver": "GTiff", "width": data.shape[1], "height": data.shape[0], "count": data.shape[2]}
+    options = {"transform": rasterio.Affine(1, 0, 0, 0, -1, 0)} | options
     with rasterio.open(path, "w", **profile, dtype=data.dtype.name, **options) as file:
         file.write(data.transpose(2, 0, 1))
 
