@@ -14,6 +14,7 @@ __all__ = [
     "assign_clusters",
     "band_stats",
     "haversine_km",
+    "image_headers",
     "index_fmow_names",
     "index_group_footprints",
     "index_parse_timestamps",
@@ -53,6 +54,7 @@ def band_stats(
     progress: Callable[[int], object],
 ) -> dict[str, Any]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
+def image_headers(paths: Sequence[str | PathLike[str]], *, threads: int) -> list[dict[str, Any]]: ...
 def index_scan_fmow(root: str | PathLike[str], *, kind: str | None, threads: int) -> dict[str, Any]: ...
 def index_walk(
     root: str | PathLike[str], extensions: list[str], *, threads: int

@@ -21,7 +21,7 @@ import tifffile
 from PIL import Image
 
 from geossl import _core
-from geossl.data.index import Index, build_index
+from geossl.data.index import GeoOptions, Index, build_index
 from geossl.data.table import SCHEMA, content_hash
 from geossl.errors import UsageError
 
@@ -197,6 +197,11 @@ def test_a_plain_sidecar(tmp_path):
         "height": 30,
         "bands": 3,
         "dtype": "uint8",
+        "nodata": None,
+        "band_names": "red,green,blue",
+        "transform": None,
+        "crs": None,
+        "reader": None,
         "gsd": 0.5,
         "cloud_cover": 7.0,
         "country_code": "USA",
@@ -362,15 +367,13 @@ def test_headers_against_other_readers(tmp_path):
     ) as out:
         out.write(four)
     names = sorted(path.name for path in tmp_path.iterdir())
-    got = _core.index_read_headers(tmp_path, names, threads=2)
-    assert got["rejected"] == []
-    assert got["width"].tolist() == [53] * len(names)
-    assert got["height"].tolist() == [37] * len(names)
-    assert dict(zip(names, got["bands"].tolist(), strict=True)) == {
-        name: 4 if name in {"planar.tif", "gdal.tif"} else 3 for name in names
-    }
+    got = _core.image_headers([str(tmp_path / name) for name in names], threads=2)
     wide = {"planar.tif", "gdal.tif", "gray16.png"}
-    assert dict(zip(names, got["bits"].tolist(), strict=True)) == {name: 16 if name in wide else 8 for name in names}
+    for name, header in zip(names, got, strict=True):
+        assert header["error"] is None, name
+        assert (header["width"], header["height"]) == (53, 37), name
+        assert header["bands"] == (4 if name in {"planar.tif", "gdal.tif"} else 3), name
+        assert header["dtype"] == ("uint16" if name in wide else "uint8"), name
 
 
 def test_unusable_images_are_named(tmp_path):
@@ -379,7 +382,7 @@ def test_unusable_images_are_named(tmp_path):
     (folder / "airport_0_1_rgb.jpg").write_bytes(b"")
     (folder / "airport_0_2_rgb.jpg").write_bytes(whole[:50])
     (folder / "airport_0_3_rgb.jpg").write_bytes(b"<html>not found</html>")
-    tifffile.imwrite(folder / "airport_0_4_rgb.tif", np.zeros((9, 9, 3), np.float32), photometric="rgb")
+    tifffile.imwrite(folder / "airport_0_4_rgb.tif", np.zeros((9, 9, 3), np.complex64), photometric="rgb")
     tifffile.imwrite(folder / "airport_0_5_rgb.tif", np.zeros((9, 9, 3), np.uint8), photometric="rgb")
     bad = folder / "airport_0_5_rgb.tif"
     with tifffile.TiffFile(bad) as file:
@@ -397,10 +400,7 @@ def test_unusable_images_are_named(tmp_path):
         ("airport_0_1_rgb.jpg", "the file is empty"),
         ("airport_0_2_rgb.jpg", "the header is cut short"),
         ("airport_0_3_rgb.jpg", "not a JPEG, PNG or TIFF"),
-        (
-            "airport_0_4_rgb.tif",
-            "TIFF samples of a type that is not read: float32, where uint8 and uint16 are",
-        ),
+        ("airport_0_4_rgb.tif", "not read here: complex64 samples"),
         ("airport_0_5_rgb.tif", "a TIFF without strips or tiles (StripOffsets or TileOffsets is missing)"),
         ("airport_0_6_rgb.jpg", "not a regular file"),
         ("val", "a link to a folder, which is not followed"),
@@ -613,7 +613,10 @@ def test_the_index_moves_with_its_images(tmp_path):
 
 def test_the_hash_follows_the_content(tmp_path):
     index = make_index(tmp_path)
-    table = index.table
+    # JPEGs have no geotransform and the like: as if they had.
+    filled = {"nodata": 0.0, "transform": [5.0, 0.0, 1.0, 0.0, -5.0, 2.0], "crs": "EPSG:26914", "reader": "rasterio"}
+    table = pa.Table.from_pylist([row | filled for row in index.table.to_pylist()], schema=SCHEMA)
+    index = Index(table, index.root, content_hash(table))
     assert content_hash(pa.concat_tables([table.slice(0, 1), table.slice(1)])) == index.content_hash
     assert content_hash(pa.concat_tables([table.slice(1), table]).slice(2)) == index.content_hash
     hashes = {index.content_hash, content_hash(table.slice(1)), content_hash(table.take([1, 0, 2]))}
@@ -622,7 +625,7 @@ def test_the_hash_follows_the_content(tmp_path):
         rows[1][field.name] = None
         hashes.add(content_hash(pa.Table.from_pylist(rows, schema=SCHEMA)))
         changed = table[field.name].to_pylist()
-        changed[1] = {"string": "other"}.get(str(field.type), 77)
+        changed[1] = [77.0] if field.name == "transform" else {"string": "other"}.get(str(field.type), 77)
         hashes.add(content_hash(table.set_column(position, field, pa.array(changed, field.type))))
     assert len(hashes) == 3 + 2 * len(SCHEMA)
 
@@ -650,7 +653,7 @@ def test_reading_what_is_no_index(tmp_path):
     table = pq.read_table(path)
     other = json.loads(table.schema.metadata[b"geossl"]) | {"schema_version": 99}
     pq.write_table(table.replace_schema_metadata({"geossl": json.dumps(other)}), path)
-    with pytest.raises(UsageError, match="schema version 99, where this geossl reads 1"):
+    with pytest.raises(UsageError, match="schema version 99, where this geossl reads 2"):
         Index.read(path)
     pq.write_table(table.drop_columns(["lat"]), path)
     with pytest.raises(UsageError, match="its columns were changed"):
@@ -705,6 +708,9 @@ def test_wrong_sources(tmp_path):
     photos = tmp_path / "photos"
     add_image(photos / "me.jpg")
     fails(photos, "none of its 1 images has one of the fMoW names.*e.g. me.jpg; list them in a CSV")
+    fails(photos, "--bands, --dates, --date-pattern and --tile: are for --layout geotiff", geo=GeoOptions(tile=8))
+    fails(photos, "no images found; looked for tif, tiff, jp2", layout="geotiff")
+    fails(photos, "--images: is for folders in fMoW's layout", layout="geotiff", images="ms")
     fails(photos / "me.jpg", "a list of images is a .csv or .parquet file")
     fails(photos / "me.jpg", "a file, but the layout fmow is a folder", layout="fmow")
     add_view(tmp_path / "planet", 0, PLAIN)

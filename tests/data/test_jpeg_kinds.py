@@ -57,8 +57,8 @@ def test_images_and_boxes_are_upright(tmp_path: Path, orientation: int, options:
     expected = pillow(tmp_path / "a.jpg")
     height, width = expected.shape[1:]
     assert (height, width) == ((90, 130) if orientation < 5 else (130, 90))
-    header = _core.index_read_headers(tmp_path, ["a.jpg"], threads=1)
-    assert (header["width"][0], header["height"][0]) == (width, height)
+    [header] = _core.image_headers([str(tmp_path / "a.jpg")], threads=1)
+    assert (header["width"], header["height"]) == (width, height)
     boxes: dict[str, list] = {"box_x": [33], "box_y": [17], "box_w": [48], "box_h": [48]}
     got = views(index_of(tmp_path, ["a.jpg"], ["p"], **boxes), size=48)[0]
     np.testing.assert_array_equal(got.numpy(), expected[:, 17:65, 33:81])

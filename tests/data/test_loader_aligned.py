@@ -97,7 +97,7 @@ def test_one_date_alone_has_two_crops_of_it(tmp_path: Path) -> None:
 
 
 def test_images_without_georeference(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="crop.aligned: .* no georeference"):
+    with pytest.raises(UsageError, match=r"crop.aligned: .* no georeference"):
         pairs(ground(tmp_path, crs=None))
 
 

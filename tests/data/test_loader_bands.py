@@ -88,7 +88,7 @@ def test_a_band_that_is_not_there_is_the_mean(tmp_path: Path) -> None:
 
 def test_mixed_images_need_a_choice(tmp_path: Path) -> None:
     source, _ = mixed(tmp_path)
-    with pytest.raises(UsageError, match="different bands.*--loader.bands"):
+    with pytest.raises(UsageError, match=r"different bands.*--loader.bands"):
         in_order(source)
 
 

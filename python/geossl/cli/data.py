@@ -229,9 +229,9 @@ def stats(
         print(f"unreadable: {len(found.failures) - 5:,} more")
     if found.seed is not None:
         print(f"a sample of {len(read):,} images: --sample takes more, --whole all")
-    path = out or stats_path(index)
-    found.write(path)
-    print(f"-> {path}")
+    file = out or stats_path(index)
+    found.write(file)
+    print(f"-> {file}")
     if plot is not None:
         from geossl.viz.bands import plot_bands
 

@@ -272,7 +272,7 @@ def measure_index(
     kinds = [key.split("|", 2) for key in encoded.dictionary.to_pylist()]
     paths = table["path"].to_pylist()
     found = _core.band_stats(
-        index.files(table["path"]),
+        [index.full_path(path) for path in paths],
         image_boxes(table),
         encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
         kinds=[(int(bands), BITS.get(dtype, 32)) for bands, dtype, _ in kinds],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-KEPT = {"uint8", "uint16"}
-"""Types of samples that stay what they are; others become float32."""
+_OPENING = threading.Lock()
 
 
 def read_window(
@@ -49,19 +49,22 @@ def read_window(
     x, y, width, height = window
     area: Any = Window(x, y, width, height)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
-                wanted = list(range(source.count)) if bands is None else list(bands)
-                there = [band + 1 for band in wanted if band is not None]
-                read = source.read(there, window=area)
-                masked = any(MaskFlags.all_valid not in source.mask_flag_enums[band - 1] for band in there)
-                valid = source.read_masks(there, window=area) > 0 if masked else np.ones_like(read, bool)
+        with _open(path) as source:
+            palette = source.colorinterp == (ColorInterp.palette,)
+            wanted = list(range(3 if palette else source.count)) if bands is None else list(bands)
+            there = [band for band in wanted if band is not None]
+            stored = [1] if palette else [band + 1 for band in there]
+            read = source.read(stored, window=area)
+            masked = _may_lack(source, stored)
+            valid = source.read_masks(stored, window=area) > 0 if masked else np.ones_like(read, bool)
+            if palette:
+                colors = np.array([source.colormap(1)[value][:3] for value in range(256)], np.uint8)
+                read, valid = colors[read[0]].transpose(2, 0, 1)[there], np.repeat(valid, len(there), axis=0)
     except rasterio.errors.RasterioError as e:
         raise GeosslError(f"rasterio: {e}") from e
     if np.iscomplexobj(read):
         raise GeosslError("complex samples are not read")
-    integers = read.dtype.name in KEPT
+    integers = read.dtype.name in BITS
     out = np.zeros((len(wanted), height, width), read.dtype if integers else np.float32)
     if not integers:
         read = np.where(valid, read, np.nan).astype(np.float32)
@@ -70,6 +73,20 @@ def read_window(
         read = np.where(valid, np.where(read == nodata, beside, read), nodata).astype(read.dtype)
     out[[k for k, band in enumerate(wanted) if band is not None]] = read
     return np.ascontiguousarray(out.transpose(1, 2, 0)), masked
+
+
+def _open(path: str | PathLike[str]) -> Any:
+    # The filters of warnings are the process's, and several threads come here.
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
+
+
+def _may_lack(source: Any, bands: list[int]) -> bool:
+    """Whether samples of the bands, from 1, may be without data. An alpha band that is wanted itself is no mask."""
+    alpha = {number for number, color in enumerate(source.colorinterp, 1) if color == ColorInterp.alpha}
+    flags = {flag for band in bands for flag in source.mask_flag_enums[band - 1]}
+    return MaskFlags.all_valid not in flags and not (MaskFlags.alpha in flags and alpha & set(bands))
 
 
 def foreign_rows(table: pa.Table) -> dict[str, Any] | None:

@@ -148,7 +148,7 @@ def _tile(listed: Listed, footprints: Footprints, order: np.ndarray, side: int) 
     reason = "nothing to lay tiles on: no geotransform, no CRS, or one without degrees"
     listed.rejected += [(paths[row], reason) for row in np.flatnonzero(~placed).tolist()]
     rows = order[placed[order]]
-    codes = table["location_id"].combine_chunks().dictionary_encode().indices.to_numpy()[rows] if len(rows) else rows
+    codes = table["location_id"].combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()[rows]
     _, first, of = np.unique(codes, return_index=True, return_inverse=True)
     founders = np.full(len(table), -1, np.int64)
     founders[rows] = rows[first[of]]

@@ -216,22 +216,21 @@ def _open(path: str) -> tuple[dict[str, Any], str, list[str]] | str:
     try:
         with rasterio.open(path) as file:
             colors = file.colorinterp
-            kept = [i for i, color in enumerate(colors) if color != ColorInterp.alpha]
             kinds = sorted(set(file.dtypes))
-            if len(kinds) > 1 or kinds[0] not in DTYPES or not kept:
+            if len(kinds) > 1 or kinds[0] not in DTYPES:
                 return f"samples of a type that is not read: {', '.join(kinds) or 'none'}"
-            palette = [colors[i] for i in kept] == [ColorInterp.palette]
+            palette = colors == (ColorInterp.palette,)
             nodata = file.nodata
             if nodata is None and any(MaskFlags.per_dataset in flags for flags in file.mask_flag_enums):
                 nodata = np.nan
-            names = join_names([file.descriptions[i] for i in kept])
-            is_rgb = [colors[i] for i in kept] == [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+            names = join_names(file.descriptions)
+            is_rgb = colors == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
             tags = file.tags() | file.tags(ns="IMAGERY")
             items = [({"name": name}, text) for name, text in tags.items()]
             row = {
                 "width": file.width,
                 "height": file.height,
-                "bands": 3 if palette else len(kept),
+                "bands": 3 if palette else file.count,
                 "dtype": kinds[0],
                 "nodata": nodata,
                 "band_names": names or (RGB if palette or is_rgb else None),

@@ -108,10 +108,6 @@ class Index:
         chosen: np.ndarray = pc.equal(self.table["split"], split).fill_null(False).to_numpy()
         return np.flatnonzero(chosen).astype(np.int64)
 
-    def files(self, paths: pa.ChunkedArray) -> list[str]:
-        """Where the images of these `path`s lie: under the root, but for URLs and rasterio's /vsi paths."""
-        return [p if "://" in p or p.startswith("/vsi") else str(self.root / p) for p in paths.to_pylist()]
-
     @cached_property
     def places(self) -> np.ndarray:
         """Code of each row's location_id, int32 [N], 0 to P - 1 in order of first appearance.

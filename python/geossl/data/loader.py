@@ -198,7 +198,7 @@ class Loader:
         self._uploads = uploads.Uploads(slots) if pin else None
         self._slots = loader.slots
         self._core = _core.Loader(
-            paths=index.files(table["path"]),
+            paths=[index.full_path(path) for path in table["path"].to_pylist()],
             pack=located,
             foreign=foreign_rows(table) if pack is None else None,
             boxes=boxes,

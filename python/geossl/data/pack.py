@@ -420,7 +420,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _sources(index: Index, items: pa.Table) -> tuple[list[str], np.ndarray]:
-    return index.files(items["path"]), image_boxes(items)
+    return [index.full_path(path) for path in items["path"].to_pylist()], image_boxes(items)
 
 
 def _foreign(index: Index, items: pa.Table) -> dict[str, Any] | None:

@@ -77,17 +77,16 @@ def choose_samples(table: pa.Table, bands: Sequence[str] | None) -> Samples:
                 "by name or by number, or index each kind by itself (fMoW: --images rgb|msrgb|ms)"
             )
         count, named = found[0]
-        kinds_of, view_names = [(count, None)], tuple(named) or None
-        number = count
+        maps: list[tuple[int, list[int | None] | None]] = [(count, None)]
+        view_names = tuple(named) or None
     else:
-        kinds_of, view_names = _choose(found, list(bands))
-        number = len(bands)
+        maps, view_names = _choose(found, list(bands))
     return Samples(
-        bands=number,
+        bands=count if bands is None else len(bands),
         names=view_names,
         bits=bits.pop(),
         nodata=_nodata(table, dtypes),
-        kinds=kinds_of,
+        kinds=maps,
         kind=encoded.indices.to_numpy(zero_copy_only=False).astype(np.uint16),
     )
 

@@ -159,10 +159,10 @@ def summarise(
         nulled=nulled,
         notes=notes,
         band_names=_value_counts(files["band_names"].drop_null()),
-        crs=_most_first([_crs_label(crs) for crs in files["crs"].drop_null().to_pylist()]),
-        nodata=_most_first([_nodata_label(value) for value in files["nodata"].to_pylist()]),
+        crs=_most_first(Counter(map(_crs_label, files["crs"].drop_null().to_pylist()))),
+        nodata=_most_first(Counter(map(_nodata_label, files["nodata"].to_pylist()))),
         dates_from=dict(dates_from or {}),
-        fallbacks=dict(fallbacks or {}),
+        fallbacks=_most_first(fallbacks or {}),
     )
 
 
@@ -201,8 +201,8 @@ def _nodata_label(value: float | None) -> str:
     return "mask, alpha or NaN" if math.isnan(value) else f"{value:.15g}"
 
 
-def _most_first(labels: Sequence[str]) -> dict[str, int]:
-    return dict(sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0])))
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 INSTANT = pa.timestamp("us", tz="UTC")
 NO_INSTANT = np.iinfo(np.int64).min
@@ -31,7 +30,8 @@ SCHEMA = pa.schema(
         ("dtype", pa.string()),  # uint8 to float64, as in the file
         ("nodata", pa.float64()),  # value of samples without data; NaN: told by a mask or alpha, or it is NaN itself
         ("band_names", pa.string()),  # in the bands' order, with commas between
-        ("transform", pa.list_(pa.float64())),  # a, b, c, d, e, f: x = a col + b row + c, y = d col + e row + f
+        # a, b, c, d, e, f: x = a column + b row + c, y = d column + e row + f, from the upper left corner
+        ("transform", pa.list_(pa.field("element", pa.float64()))),
         ("crs", pa.string()),  # of x and y: EPSG:code, or WKT
         ("reader", pa.string()),  # null: geossl's own; rasterio
         ("gsd", pa.float32()),  # metres
@@ -58,11 +58,6 @@ def instants(micros: np.ndarray) -> pa.Array:
     return pa.array(micros, mask=micros == NO_INSTANT).cast(INSTANT)
 
 
-def dtypes(bits: np.ndarray) -> pa.Array:
-    """`uint8` or `uint16` from the bits of a sample, uint8 [N]."""
-    return pc.if_else(pa.array(bits == 16), pa.scalar("uint16"), pa.scalar("uint8"))
-
-
 def table_from_core(columns: dict[str, Any]) -> pa.Table:
     """The index's table from the columns of the core's scan.
 
@@ -71,11 +66,8 @@ def table_from_core(columns: dict[str, Any]) -> pa.Table:
     """
     arrays = []
     for field in SCHEMA:
-        if field.name == "dtype":
-            arrays.append(dtypes(columns["bits"]))
-            continue
         if field.name not in columns:
-            arrays.append(pa.nulls(len(columns["bits"]), field.type))
+            arrays.append(pa.nulls(len(columns["lat"]), field.type))
             continue
         column = columns[field.name]
         if field.type == pa.string():

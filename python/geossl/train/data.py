@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from geossl.augment import has_data
 from geossl.data.band_stats import BandStats
 from geossl.data.clusters import Clusters, default_path
 from geossl.data.index import Index
@@ -143,7 +142,8 @@ def measure_bands(config: TrainConfig, data: TrainData) -> tuple[tuple[float, ..
     count, total, squares = (torch.zeros(bands).double() for _ in range(3))
     for batch in loader:
         values = batch.images[0].double()
-        there = has_data(batch.images[0], loader.nodata) & (batch.gains[0] > 0)[..., None, None]
+        nodata = torch.nan if loader.nodata is None else loader.nodata  # which no value equals, NaN itself neither
+        there = ~values.isnan() & (values != nodata) & (batch.gains[0] > 0)[..., None, None]
         values = torch.where(there, values / TOP[loader.bits], 0)
         count += there.sum((0, 2, 3))
         total += values.sum((0, 2, 3))

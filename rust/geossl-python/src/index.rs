@@ -52,7 +52,7 @@ fn index_scan_fmow<'py>(
     table.set_item("width", columns.width.into_pyarray(py))?;
     table.set_item("height", columns.height.into_pyarray(py))?;
     table.set_item("bands", columns.bands.into_pyarray(py))?;
-    table.set_item("bits", columns.bits.into_pyarray(py))?;
+    table.set_item("dtype", texts(py, columns.dtype)?)?;
     table.set_item("gsd", columns.gsd.into_pyarray(py))?;
     table.set_item("cloud_cover", columns.cloud_cover.into_pyarray(py))?;
     table.set_item("country_code", texts(py, columns.country_code)?)?;

@@ -9,6 +9,7 @@ mod bandstats;
 mod cluster;
 mod error;
 mod foreign;
+mod image;
 mod index;
 mod loader;
 mod pack;
@@ -24,6 +25,7 @@ mod _core {
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
         crate::pack::register(m)?;
+        crate::image::register(m)?;
         crate::index::register(m)
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! Eight and sixteen unsigned bits stay what they are; every other type of sample becomes a float of 32 bits.
 
+mod dtype;
 pub(crate) mod exif;
 pub mod foreign;
+pub(crate) mod input;
 pub(crate) mod jpeg;
 pub(crate) mod markers;
 pub(crate) mod nodata;
 mod png;
-mod tiff;
+pub(crate) mod tiff;
 pub(crate) mod turbo;
 mod valid;
 
@@ -16,8 +18,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use self::dtype::Dtype;
 use self::exif::Turn;
 use self::foreign::{Foreign, Size};
+pub use self::input::Input;
+pub use self::tiff::GeoHeader;
 use crate::crop::{self, Rect};
 use crate::pack::blocks::Unpacker;
 use crate::pack::record::{Codec, Kind, Record};

@@ -90,7 +90,7 @@ pub struct Columns {
     pub width: Vec<i32>,
     pub height: Vec<i32>,
     pub bands: Vec<i16>,
-    pub bits: Vec<u8>,
+    pub dtype: Strings,
     pub gsd: Vec<f32>,
     pub cloud_cover: Vec<f32>,
     pub country_code: Strings,
@@ -99,7 +99,7 @@ pub struct Columns {
 
 impl Columns {
     /// Adds a row.
-    pub fn push(&mut self, path: &str, header: super::Header, row: &Row) {
+    pub fn push(&mut self, path: &str, header: &super::Header, row: &Row) {
         let (lat, lon) = row.centre.unwrap_or((f64::NAN, f64::NAN));
         let [x, y, w, h] = row.rect.unwrap_or([-1; 4]);
         self.path.push(path);
@@ -115,7 +115,7 @@ impl Columns {
         self.width.push(header.width);
         self.height.push(header.height);
         self.bands.push(header.bands);
-        self.bits.push(header.bits);
+        self.dtype.push(header.dtype.name());
         self.gsd.push(row.gsd.map_or(f32::NAN, |v| v as f32));
         self.cloud_cover.push(row.cloud_cover.map_or(f32::NAN, |v| v as f32));
         self.country_code.push(&row.country_code);

@@ -1,14 +1,14 @@
 //! Size, bands and sample type of an image from its header, without decoding.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use tiff::decoder::Decoder;
-use tiff::tags::Tag;
-use tiff::{TiffError, TiffFormatError};
-
+use crate::Error;
 use crate::decode::exif::{self, Turn};
+use crate::decode::input::is_tiff;
+use crate::decode::tiff::{GeoHeader, Tiff};
+use crate::decode::{Dtype, Input};
 
 /// Bytes of one read; the header of most images lies within the first.
 const BUFFER_BYTES: usize = 4096;
@@ -16,7 +16,7 @@ const BUFFER_BYTES: usize = 4096;
 const MAX_SEGMENTS: usize = 4096;
 
 /// What the header says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Header {
     /// Pixels, of the upright image.
     pub width: i32,
@@ -24,8 +24,21 @@ pub struct Header {
     pub height: i32,
     /// Bands as they are read: a JPEG or PNG gives three (gray is repeated, alpha dropped), a TIFF what it has.
     pub bands: i16,
-    /// Bits of a sample: 8 or 16, unsigned.
-    pub bits: u8,
+    /// Type of a sample in the file.
+    pub dtype: Dtype,
+    /// What a TIFF has besides.
+    pub tiff: Option<Box<TiffHeader>>,
+}
+
+/// What only a TIFF has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TiffHeader {
+    /// The value of samples without data; NaN where a mask or alpha says which these are.
+    pub nodata: Option<f64>,
+    /// Width and height of the overviews, the largest first.
+    pub overviews: Vec<(u32, u32)>,
+    /// Place and date.
+    pub geo: GeoHeader,
 }
 
 /// Reads the header of the image at `path`. At most some kilobytes are read, and a JPEG's EXIF, wherever they lie in the file.
@@ -46,25 +59,22 @@ pub fn read(path: &Path) -> Result<Header, String> {
         4 => {}
         _ => return Err("the header is cut short".into()),
     }
-    let (width, height, bands, bits) = match magic {
+    let (width, height, dtype) = match magic {
         [0xFF, 0xD8, ..] => {
             reader.seek_relative(-2).map_err(broken)?;
             jpeg(&mut reader).map_err(|e| e.explain(broken))?
         }
         [0x89, b'P', b'N', b'G'] => png(&mut reader).map_err(|e| e.explain(broken))?,
-        [b'I', b'I', 42 | 43, 0] | [b'M', b'M', 0, 42 | 43] => {
-            reader.seek(SeekFrom::Start(0)).map_err(broken)?;
-            tiff(reader)?
-        }
+        _ if is_tiff(&magic) => return tiff(path, reader.into_inner()),
         _ => return Err("not a JPEG, PNG or TIFF".into()),
     };
-    match (i32::try_from(width), i32::try_from(height), i16::try_from(bands)) {
-        (Ok(width @ 1..), Ok(height @ 1..), Ok(bands @ 1..)) => Ok(Header { width, height, bands, bits }),
-        _ => Err(format!("impossible size: {width} x {height} x {bands}")),
+    match (i32::try_from(width), i32::try_from(height)) {
+        (Ok(width @ 1..), Ok(height @ 1..)) => Ok(Header { width, height, bands: 3, dtype, tiff: None }),
+        _ => Err(format!("impossible size: {width} x {height}")),
     }
 }
 
-type Fields = (u32, u32, u16, u8);
+type Fields = (u32, u32, Dtype);
 
 /// Why a header is not taken: the system's error, or a reason of ours.
 enum Fault {
@@ -125,7 +135,7 @@ fn jpeg(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
                 }
                 let size = (u16::from_be_bytes([w1, w2]).into(), u16::from_be_bytes([h1, h2]).into());
                 let (width, height) = turn.unwrap_or(Turn::of(1)).size(size);
-                return Ok((width, height, 3, 8));
+                return Ok((width, height, Dtype::Uint8));
             }
             0xC5..=0xC7 | 0xCD..=0xCF => return Err("a hierarchical JPEG, which is not read".into()),
             _ if length < 2 => return Err("a broken JPEG: a segment without a length".into()),
@@ -149,12 +159,12 @@ fn png(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
         return Err("a broken PNG: no IHDR".into());
     }
     let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let bits = match head[20] {
-        1 | 2 | 4 | 8 => 8,
-        16 => 16,
+    let dtype = match head[20] {
+        1 | 2 | 4 | 8 => Dtype::Uint8,
+        16 => Dtype::Uint16,
         bits => return Err(Fault::Reason(format!("a broken PNG: {bits} bits a sample"))),
     };
-    Ok((number(12), number(16), 3, bits))
+    Ok((number(12), number(16), dtype))
 }
 
 fn byte(reader: &mut BufReader<File>) -> Result<u8, Fault> {
@@ -164,37 +174,28 @@ fn byte(reader: &mut BufReader<File>) -> Result<u8, Fault> {
 }
 
 /// The first image of a TIFF or `BigTIFF`, by the reader that will decode it.
-fn tiff(reader: BufReader<File>) -> Result<Fields, String> {
-    let broken = |e: TiffError| match e {
-        TiffError::FormatError(TiffFormatError::StripTileTagConflict) => {
-            "a TIFF without strips or tiles (StripOffsets or TileOffsets is missing)".to_owned()
-        }
-        TiffError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => "the header is cut short".to_owned(),
-        e => format!("a TIFF that cannot be read: {e}"),
+fn tiff(path: &Path, file: File) -> Result<Header, String> {
+    let reason = |e: Error| match e {
+        Error::Data { reason, .. } | Error::Io { reason, .. } => reason,
+        e => e.to_string(),
     };
-    let mut decoder = Decoder::new(reader).map_err(broken)?;
-    let (width, height) = decoder.dimensions().map_err(broken)?;
-    let bands = decoder.find_tag_unsigned::<u16>(Tag::SamplesPerPixel).map_err(broken)?.unwrap_or(1);
-    let bits: Vec<u16> = decoder.find_tag_unsigned_vec(Tag::BitsPerSample).map_err(broken)?.unwrap_or_else(|| vec![1]);
-    let format: Vec<u16> = decoder.find_tag_unsigned_vec(Tag::SampleFormat).map_err(broken)?.unwrap_or_else(|| vec![1]);
-    let depth = bits.first().copied().unwrap_or_default();
-    if !matches!(depth, 8 | 16) || bits.iter().any(|&b| b != depth) || format.iter().any(|&f| f != 1) {
-        let kind = match format.first() {
-            Some(1) => "uint",
-            Some(2) => "int",
-            Some(3) => "float",
-            _ => "unknown",
-        };
-        return Err(format!("TIFF samples of a type that is not read: {kind}{depth}, where uint8 and uint16 are"));
-    }
-    Ok((width, height, bands, depth as u8))
+    let tiff = Tiff::open(path, Input::File(file)).map_err(reason)?;
+    let geo = tiff.geo().map_err(reason)?;
+    Ok(Header {
+        // The reader takes none that do not fit.
+        width: tiff.width() as i32,
+        height: tiff.height() as i32,
+        bands: tiff.bands() as i16,
+        dtype: tiff.dtype(),
+        tiff: Some(Box::new(TiffHeader { nodata: tiff.nodata(), overviews: tiff.overviews(), geo })),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{Header, read};
+    use super::{Dtype, Header, read};
 
     /// A frame header after `padding` bytes of application segments.
     fn jpeg(padding: usize) -> Vec<u8> {
@@ -217,9 +218,9 @@ mod tests {
 
     #[test]
     fn jpeg_headers() {
-        let want = Header { width: 0x304, height: 0x102, bands: 3, bits: 8 };
+        let want = Header { width: 0x304, height: 0x102, bands: 3, dtype: Dtype::Uint8, tiff: None };
         for padding in [0, 100, 5000, 1_000_000] {
-            assert_eq!(read_bytes(&jpeg(padding)), Ok(want), "{padding}");
+            assert_eq!(read_bytes(&jpeg(padding)), Ok(want.clone()), "{padding}");
         }
         let whole = jpeg(100);
         for n in 0..whole.len() - 3 {
@@ -245,7 +246,10 @@ mod tests {
     #[test]
     fn png_headers() {
         let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\x02\0\x10\x06\0\0\0\0\0\0\0".to_vec();
-        assert_eq!(read_bytes(&bytes), Ok(Header { width: 256, height: 512, bands: 3, bits: 16 }));
+        assert_eq!(
+            read_bytes(&bytes),
+            Ok(Header { width: 256, height: 512, bands: 3, dtype: Dtype::Uint16, tiff: None })
+        );
         bytes[16] = 0x80;
         assert!(read_bytes(&bytes).unwrap_err().starts_with("impossible size: "));
     }

@@ -16,6 +16,6 @@ pub mod wkt;
 
 pub use columns::{Columns, Row, Strings};
 pub use fmow::Kind;
-pub use header::Header;
+pub use header::{Header, TiffHeader};
 pub use listing::{ListedNames, Relative, listed_names, relative_paths};
 pub use scan::{Scan, scan_fmow};

@@ -101,7 +101,7 @@ impl Scan {
             if let Some(id) = id.filter(|_| several.contains(&row.location_id)) {
                 row.location_id = format!("{}#{id}", row.location_id);
             }
-            self.columns.push(path, image.header, &row);
+            self.columns.push(path, &image.header, &row);
         }
         self.no_sidecar += usize::from(image.no_sidecar);
         self.size_mismatches += usize::from(image.size_mismatch);
@@ -126,6 +126,7 @@ fn read_image(
     let sidecar = if found.has_sidecar { read_sidecar(&path.with_extension("json"))? } else { Sidecar::default() };
     let place = fmow::place(found.folder(), name);
     let size = (i64::from(header.width), i64::from(header.height));
+    let (width, height) = (header.width.unsigned_abs(), header.height.unsigned_abs());
     let category = name.category.or_else(|| categories.get(name.place).map(String::as_str)).unwrap_or_default();
     let row = |b: Option<&BoundingBox>, category: &str| Row {
         location_id: place.location_id.clone(),
@@ -154,7 +155,7 @@ fn read_image(
         image.rows.push((None, row(b, first_of(category, b.map_or("", |b| &b.category)))));
         return Ok(image);
     }
-    let selected = sidecar::select(&sidecar.boxes, header.width.unsigned_abs(), header.height.unsigned_abs());
+    let selected = sidecar::select(&sidecar.boxes, width, height);
     image.rows = match selected.boxes.as_slice() {
         // The name's word on the category; the box's where the name hides it, or for each of several boxes.
         [b] => vec![(Some(b.id), row(Some(b), first_of(category, &b.category)))],

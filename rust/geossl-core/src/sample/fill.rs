@@ -64,12 +64,10 @@ impl Source {
             scratch.tally.images += 1;
             // The image borrows the file's bytes, and the decoders are needed beside it.
             let mut file = std::mem::take(&mut scratch.file);
-            let image = match (&self.pack, self.foreign_size(row)) {
+            let image = match (&self.pack, self.foreign_image(row)) {
                 // What is read of a pack is read while it is decoded, and so it is elsewhere.
                 (Some(pack), _) => decode::packed(path, pack.record(path, row)?, self.max_image_bytes)?,
-                (None, Some((foreign, size))) => {
-                    decode::foreign(path, size, foreign.reader.as_ref(), self.max_image_bytes)?
-                }
+                (None, Some((reader, size))) => decode::foreign(path, size, reader, self.max_image_bytes)?,
                 (None, None) => {
                     decode::read_file(path, &mut file, self.max_image_bytes)?;
                     scratch.tally.bytes_read += file.len() as u64;

@@ -221,9 +221,8 @@ impl Source {
         color::gains(self.color.as_ref(), &present, &mut draws)
     }
 
-    fn foreign_size(&self, row: usize) -> Option<(&ForeignImages, Size)> {
-        let foreign = self.foreign.as_ref()?;
-        Some((foreign, *foreign.sizes.get(&row)?))
+    fn foreign_image(&self, row: usize) -> Option<(&dyn Foreign, Size)> {
+        self.foreign.as_ref()?.get(row)
     }
 
     fn band_map(&self, row: usize) -> &BandMap {
@@ -240,7 +239,7 @@ impl Source {
     pub fn advise(&self, row: usize) {
         match &self.pack {
             None => {
-                if let Some(path) = self.paths.get(row).filter(|_| self.foreign_size(row).is_none()) {
+                if let Some(path) = self.paths.get(row).filter(|_| self.foreign_image(row).is_none()) {
                     advice::will_need(path);
                 }
             }

@@ -6,9 +6,9 @@ use std::path::Path;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 
-use super::exif::Turn;
-use super::{Header, Raster, Samples, sample_bytes};
 use crate::crop::Rect;
+use crate::decode::exif::Turn;
+use crate::decode::{Header, Raster, Samples, sample_bytes};
 use crate::{Error, Result};
 
 /// Longest list of strips or tiles, or of what a sample is.
