@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -128,6 +129,49 @@ def test_other_images_are_kept_in_tiles(tmp_path: Path) -> None:
     # Resized, they keep their kind.
     make_pack(index, tmp_path / "small", short_side=64)
     assert next(iter(loader(index, tmp_path / "small", batch=4))).images.dtype == torch.uint16
+
+
+@pytest.mark.parametrize("kind", ["value", "mask", "floats"])
+@pytest.mark.parametrize("bands", [None, ("4", "1")])
+def test_images_without_all_data_are_the_same(tmp_path: Path, kind: str, bands: tuple[str, ...] | None) -> None:
+    """Samples without data, by the file's value, its mask or as NaN; all bands or some."""
+    paths = []
+    for i in range(6):
+        data = (smooth(150, 170, 5, i).astype(np.float32) * 8.5).transpose(2, 0, 1)
+        hole = np.zeros((150, 170), bool)
+        hole[20 * i : 20 * i + 40, 30:110] = True
+        profile = {"width": 170, "height": 150, "count": 5, "transform": rasterio.Affine(2, 0, 5, 0, -2, 5)}
+        if kind == "floats":
+            data[:, hole] = np.nan
+        else:
+            data = data.astype(np.uint16)
+        if kind == "value":
+            data[1:, hole] = 2000
+            profile["nodata"] = 2000
+        with rasterio.open(tmp_path / f"{i}.tif", "w", driver="GTiff", dtype=data.dtype.name, **profile) as file:
+            file.write(data)
+            if kind == "mask":
+                file.write_mask(~hole)
+        paths.append(f"{i}.tif")
+    nodata = {"value": 2000.0, "mask": math.nan, "floats": None}[kind]
+    columns = {
+        "bands": [5] * 6,
+        "dtype": ["float32" if kind == "floats" else "uint16"] * 6,
+        "nodata": [nodata] * 6,
+        "width": [170] * 6,
+        "height": [150] * 6,
+        "reader": ["rasterio"] * 6,
+    }
+    index = index_of(tmp_path, paths, [f"place{i // 3}" for i in range(6)], **columns)
+    make_pack(index, tmp_path / "pack")
+    assert verify_pack(index, tmp_path / "pack") == ([], None)
+    own = {"batch": 3, "loader": {"bands": bands}}
+    assert hashes(loader(index, tmp_path / "pack", **own)) == hashes(loader(index, **own))
+    make_pack(index, tmp_path / "sized", short_side=100, raw=True)
+    assert verify_pack(index, tmp_path / "sized") == ([], None)
+    crop = CropConfig(size=32, resize=100)
+    if kind != "value":  # of one value of its own the sized pack has another, 0
+        assert hashes(loader(index, tmp_path / "sized", crop=crop, **own)) == hashes(loader(index, crop=crop, **own))
 
 
 def test_a_raw_sized_pack_is_the_first_resize(mixed: Index, tmp_path: Path) -> None:

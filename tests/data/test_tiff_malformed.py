@@ -178,7 +178,7 @@ def test_index_and_loader(folder: Path, told: dict[str, list[str | None]]) -> No
     """The index lists what cannot be read; a loader that is given all of them puts others in their place."""
     index = folder.parent / "hostile.parquet"
     done = subprocess.run(
-        [sys.executable, "-m", "geossl", "data", "index", str(folder), "-o", str(index)],
+        [sys.executable, "-m", "geossl", "data", "index", str(folder), "--layout", "geotiff", "-o", str(index)],
         capture_output=True,
         text=True,
         timeout=100,

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from torchvision.models import resnet18
 from training_data import FakeLoader, make_index, make_table
 
 from geossl.config import make_config
@@ -245,6 +246,33 @@ def send_signal(patch, number, *, at):
             os.kill(os.getpid(), number)
 
     patch.setattr(RunLog, "step", step)
+
+
+@pytest.mark.parametrize("arm", ["geo_tp", "geoloc", "supervised"])
+def test_a_run_starts_from_the_weights_of_a_file(data, arm):
+    theirs = resnet18(weights=None)
+    torch.save(theirs.state_dict(), data.parent / "weights.pth")
+    still = {"lr": 1e-20, "weight_decay": 0}
+    result, _ = run(data, arm=arm, epochs=1, optim=still, model={"init": data.parent / "weights.pth"})
+    saved = load(result)["state_dict"]
+    for encoder in ("encoder_q", "encoder_k") if arm == "geo_tp" else ("encoder_q",):
+        for name, value in theirs.named_parameters():
+            if not name.startswith("fc."):
+                torch.testing.assert_close(saved[f"module.{encoder}.{name}"], value)
+
+
+def test_a_resumed_run_does_not_need_the_file(data, monkeypatch):
+    weights, settings = data.parent / "weights.pth", {"model": {"init": data.parent / "weights.pth"}}
+    torch.save(resnet18(weights=None).state_dict(), weights)
+    with monkeypatch.context() as patch:
+        send_signal(patch, signal.SIGTERM, at=2)
+        run(data, **settings)
+    weights.unlink()
+    resumed, _ = run(data, resume="auto", **settings)
+    assert resumed.finished
+    with pytest.raises(UsageError, match=r"weights\.pth: no such run or checkpoint"):
+        run(data, out=data.parent / "other", **settings)
+    assert not (data.parent / "other").exists()
 
 
 def test_a_finished_run_says_so(data):

@@ -223,8 +223,8 @@ def stats(
         )
     for line in found.lines():
         print(line)
-    for path, reason in found.failures[:5]:
-        print(f"unreadable: {path}: {reason}")
+    for name, reason in found.failures[:5]:
+        print(f"unreadable: {name}: {reason}")
     if len(found.failures) > 5:
         print(f"unreadable: {len(found.failures) - 5:,} more")
     if found.seed is not None:

@@ -43,6 +43,8 @@ def plot_bands(out: Path, stats: BandStats) -> Path:
             panel.set_axis_off()
         for number, panel in enumerate(panels[: len(kind.bands)]):
             _draw(panel, kind, number)
+    note = "1st to 99th percentile of the values; dark: the middle half; line: the median"
+    figure.supxlabel(note, fontsize=8, color=INK)
     try:
         with replacing(out) as file:
             figure.savefig(file, format="png")

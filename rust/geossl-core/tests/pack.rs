@@ -238,6 +238,11 @@ fn a_damaged_or_unfinished_shard_is_refused() {
         std::fs::write(&path, &bytes[..cut]).unwrap();
         assert!(matches!(read_footer(&path), Err(Error::Data { .. })));
     }
+    let mut earlier = bytes.clone();
+    earlier[7] = b'1';
+    std::fs::write(&path, &earlier).unwrap();
+    assert!(read_footer(&path).unwrap_err().to_string().contains("another version of geossl: pack the images again"));
+    assert!(Shards::open(vec![path.clone()]).unwrap_err().to_string().contains("another version"));
     let mut bad = bytes.clone();
     bad[bytes.len() - 40] ^= 4;
     std::fs::write(&path, &bad).unwrap();

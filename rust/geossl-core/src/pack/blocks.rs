@@ -4,67 +4,15 @@ use std::path::Path;
 
 use super::record::{Codec, Kind, NoData, Record, Units};
 use super::tile::{self, Sample, Zstd};
+use super::whole::Whole;
 use crate::decode::nodata::{Integer, mark, mark_value};
-use crate::decode::{Decoders, Encoded, Raster, Samples, Want};
+use crate::decode::{Raster, Samples, Want};
 use crate::{Error, Result};
 
 /// Side of a tile that is made smaller, pixels.
 const TILE: u32 = 128;
 /// Rows of a raw band; it is as wide as the image, so that a crop's rows are read in one run.
 const RAW_ROWS: u32 = 16;
-
-/// All samples of an image as they are, and which have no data.
-#[derive(Debug, Clone)]
-pub struct Whole {
-    /// The samples.
-    pub raster: Raster,
-    nodata: NoData,
-    /// With `NoData::Mask`, whether each pixel has data.
-    mask: Vec<bool>,
-}
-
-impl Whole {
-    /// Decodes all of an image.
-    pub fn decode(image: &Encoded<'_>, decoders: &mut Decoders) -> Result<Self> {
-        let want = Want::all(image.rect());
-        let marked = image.decode(Want { nodata: Some(0), ..want }, decoders)?;
-        if marked.nodata.is_none() || matches!(marked.samples, Samples::F32(_)) {
-            return Ok(Self { raster: marked, nodata: NoData::Unsaid, mask: Vec::new() });
-        }
-        let raster = image.decode(want, decoders)?;
-        let bands = usize::from(raster.bands);
-        let (nodata, mask) = match (&raster.samples, &marked.samples) {
-            (Samples::U8(own), Samples::U8(marked)) => without_data(own, marked, bands),
-            (Samples::U16(own), Samples::U16(marked)) => without_data(own, marked, bands),
-            _ => None,
-        }
-        .ok_or_else(|| Error::Internal("samples without data that are neither a value nor a mask".into()))?;
-        Ok(Self { raster, nodata, mask })
-    }
-
-    /// Samples without data have the raster's value for it, if it has one.
-    pub fn marked(raster: Raster) -> Self {
-        let nodata = match raster.nodata {
-            Some(value) if !value.is_nan() => NoData::Value(value as u16),
-            _ => NoData::Unsaid,
-        };
-        Self { raster, nodata, mask: Vec::new() }
-    }
-}
-
-/// How to say which samples have no data, where those of `marked` are 0; a mask for `NoData::Mask`.
-fn without_data<T: Integer + Into<u16>>(own: &[T], marked: &[T], bands: usize) -> Option<(NoData, Vec<bool>)> {
-    let zero = T::of(0);
-    let Some(first) = marked.iter().position(|value| *value == zero) else {
-        return Some((NoData::Nowhere, Vec::new()));
-    };
-    if own.iter().zip(marked).all(|(sample, marked)| (*sample == own[first]) == (*marked == zero)) {
-        return Some((NoData::Value(own[first].into()), Vec::new()));
-    }
-    let pixels = || marked.chunks_exact(bands);
-    let alike = pixels().all(|pixel| pixel.iter().all(|value| (*value == zero) == (pixel[0] == zero)));
-    alike.then(|| (NoData::Mask, pixels().map(|pixel| pixel[0] != zero).collect()))
-}
 
 /// The record of a whole image, in tiles made smaller or as it is.
 pub fn pack(whole: &Whole, codec: Codec) -> Result<Vec<u8>> {
@@ -105,7 +53,9 @@ fn units<T: Sample + Integer>(kind: &Kind, samples: &[T], mask: &[bool]) -> std:
             }
             units.push(if kind.codec == Codec::Raw {
                 let mut bytes = Vec::with_capacity(tile.len() * T::BYTES);
-                tile.iter().for_each(|sample| sample.put(&mut bytes));
+                for sample in tile {
+                    sample.put(&mut bytes);
+                }
                 bytes
             } else {
                 tile::pack(&tile, rect.width as usize * kind.stored_bands(), kind.stored_bands())?
@@ -259,7 +209,7 @@ impl<T: Sample + Integer> Choice<'_, T> {
 mod tests {
     use super::*;
     use crate::crop::Rect;
-    use crate::decode;
+    use crate::decode::{self, Decoders};
     use crate::rng::{Draws, Stage};
 
     const PATH: &str = "x";
@@ -358,15 +308,6 @@ mod tests {
             let mask = (0..150).flat_map(|y| (0..300).map(move |x| !hole((x, y)))).collect();
             check(&of(NoData::Mask, mask), |pixel, _| hole(pixel));
         }
-    }
-
-    #[test]
-    fn how_samples_without_data_are_told() {
-        let said = |own: &[u8], marked: &[u8]| without_data(own, marked, 2);
-        assert_eq!(said(&[9, 8, 7, 6], &[9, 8, 7, 6]), Some((NoData::Nowhere, vec![])));
-        assert_eq!(said(&[9, 8, 7, 9], &[0, 8, 7, 0]), Some((NoData::Value(9), vec![])));
-        assert_eq!(said(&[9, 8, 7, 9], &[0, 0, 7, 9]), Some((NoData::Mask, vec![false, true])));
-        assert_eq!(said(&[9, 8, 7, 9], &[0, 8, 7, 9]), None);
     }
 
     #[test]

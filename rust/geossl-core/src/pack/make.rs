@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::blocks::{self, Whole};
+use super::blocks;
 use super::record::{Codec, Record};
 use super::segments::Transcoder;
+use super::whole::Whole;
 use super::write::{Form, Item, Job};
 use crate::crop;
 use crate::decode::markers::Markers;

@@ -10,6 +10,7 @@ pub mod record;
 pub mod segments;
 pub mod shards;
 pub mod tile;
+pub mod whole;
 pub mod write;
 
 pub use shards::Shards;

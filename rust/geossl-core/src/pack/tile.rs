@@ -96,7 +96,9 @@ macro_rules! sample {
                         words[(at / bits + 1) * lanes + lane] |= value >> (bits - at % bits);
                     }
                 }
-                words.into_iter().for_each(|word| word.put(out));
+                for word in words {
+                    word.put(out);
+                }
                 width as u8
             }
 
@@ -233,8 +235,8 @@ impl<T: Sample> Unpacker<T> {
                 *value = stored.restored_after(*value);
             }
             if y == 0 {
-                for i in bands..line {
-                    self.line[i] = stored[i].restored_after(self.line[i - bands]);
+                for (i, stored) in stored.iter().enumerate().skip(bands) {
+                    self.line[i] = stored.restored_after(self.line[i - bands]);
                 }
             }
             take(y, &self.line);
