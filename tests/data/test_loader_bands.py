@@ -216,3 +216,19 @@ def test_what_rasterio_cannot_read_is_named(tmp_path: Path) -> None:
     broken = index_of(tmp_path, ["0.vrt"], [None], **columns, reader=["rasterio"])
     with pytest.raises(UsageError, match=r"0.vrt: rasterio: "):
         list(in_order(broken, batch=1))
+
+
+def test_images_that_lack_data_beside_images_that_do_not(tmp_path: Path) -> None:
+    """The value that says so is kept off all other samples, of whatever format."""
+    lacking = half_empty(tmp_path, nodata=7, n=2)
+    full = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) % 20
+    tifffile.imwrite(tmp_path / "full.tif", np.stack([full, full]), photometric="minisblack", planarconfig="separate")
+    paths = [*lacking.table["path"].to_pylist(), "full.tif"]
+    columns: dict[str, Any] = {"bands": [2] * 3, "dtype": ["uint16"] * 3, "nodata": [7.0, 7.0, None]}
+    made = in_order(index_of(tmp_path, paths, [None] * 3, **columns), crop=CropConfig(size=64))
+    (batch,) = made
+    assert made.nodata == 7
+    first, _, last = batch.images[0].numpy()
+    assert (first[:, :, :32] == 7).all()
+    assert (first[:, :, 32:] >= 1000).all()
+    np.testing.assert_array_equal(last, np.where(full == 7, 8, full)[None].repeat(2, 0))

@@ -279,7 +279,8 @@ impl<'a> Encoded<'a> {
                     decoders.spare.take()
                 };
                 let spare = spare.unwrap_or(Samples::U8(Vec::new()));
-                let raster = tiff.decode(&Want { rect, ..want }, &mut decoders.tiff, spare, self.max_bytes)?;
+                let want = Want { rect, nodata: want.nodata.filter(|_| self.has_nodata), ..want };
+                let raster = tiff.decode(&want, &mut decoders.tiff, spare, self.max_bytes)?;
                 decoders.bytes_read += std::mem::take(&mut decoders.tiff.read);
                 raster
             }

@@ -222,7 +222,11 @@ impl Source {
     ) -> Result<Raster> {
         let bands = self.band_map(row).view.as_deref();
         let want = Want { rect, shrink, bands, nodata: self.nodata };
-        image.decode(want, &mut scratch.decoders).map_err(|e| self.located(e, row))
+        let mut raster = image.decode(want, &mut scratch.decoders).map_err(|e| self.located(e, row))?;
+        if let (Some(nodata), None) = (self.nodata, raster.nodata) {
+            raster.keep_off(nodata);
+        }
+        Ok(raster)
     }
 
     /// Writes one view to `out`.
