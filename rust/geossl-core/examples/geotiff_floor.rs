@@ -75,16 +75,7 @@ impl Work {
 
     /// File and window of each crop of an epoch, as the loader draws them.
     fn windows(&self, epoch: u64) -> Vec<(usize, Rect)> {
-        let spec = CropSpec {
-            size: self.job.size,
-            resize: None,
-            center: false,
-            scale: self.job.scale,
-            ratio: (0.75, 4.0 / 3.0),
-            flip: 0.0,
-            context: true,
-            scaled: false,
-        };
+        let spec = CropSpec { scale: self.job.scale, flip: 0.0, ..CropSpec::new(self.job.size) };
         let order = Permutation::new(self.job.crops as u64, self.job.seed, epoch);
         (0..self.job.crops as u64)
             .map(|position| {
