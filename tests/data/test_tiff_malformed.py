@@ -11,6 +11,8 @@ import rasterio
 import tiff_hostile
 from tiff_hostile import HEIGHT, MIB, PIXELS, WIDTH
 
+from geossl.data.index import Index
+
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 LIMIT_MIB = 32
@@ -176,16 +178,24 @@ def test_cut_files_are_errors_or_whole(folder: Path, told: dict[str, list[str | 
 
 def test_index_and_loader(folder: Path, told: dict[str, list[str | None]]) -> None:
     """The index lists what cannot be read; a loader that is given all of them puts others in their place."""
-    index = folder.parent / "hostile.parquet"
+    listing, index = folder.parent / "hostile.csv", folder.parent / "hostile.parquet"
+    names = sorted(f"{folder.name}/{path.name}" for path in folder.glob("*.tif"))
+    listing.write_text("path\n" + "".join(f'"{name}"\n' for name in names))
     done = subprocess.run(
-        [sys.executable, "-m", "geossl", "data", "index", str(folder), "--layout", "geotiff", "-o", str(index)],
+        [sys.executable, "-m", "geossl", "data", "index", str(listing), "-o", str(index)],
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode in (0, 1), done.stderr
+    assert done.returncode == 0, done.stderr
+    unread = {name for name, said in told.items() if said[-1] is not None}
+    with_size = {
+        path
+        for path, width in zip(*(Index.read(index).table[c].to_pylist() for c in ("path", "width")), strict=True)
+        if width
+    }
+    assert with_size == {f"{folder.name}/{name}" for name in told if name not in unread}
     done = subprocess.run(
         [sys.executable, "-c", LOAD, str(folder), str(Path(__file__).parent), str(LIMIT_MIB)],
         capture_output=True,

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-/// Starts reading a file into the page cache, without waiting for it. Errors are left to the one who reads it.
+/// Most bytes of a file that are read ahead: of a large scene a crop needs a small part, wherever that lies.
+#[cfg(target_os = "linux")]
+const AHEAD_BYTES: libc::off_t = 8 << 20;
+
+/// Starts reading a file, or the start of a large one, into the page cache, without waiting for it. Errors are left to the one who reads it.
 pub fn will_need(path: &Path) {
     #[cfg(target_os = "linux")]
     {
@@ -13,7 +17,7 @@ pub fn will_need(path: &Path) {
         let opened = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
         if let Ok(file) = opened {
             // SAFETY: the descriptor is open for as long as `file` lives.
-            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_WILLNEED) };
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, AHEAD_BYTES, libc::POSIX_FADV_WILLNEED) };
         }
     }
     #[cfg(not(target_os = "linux"))]

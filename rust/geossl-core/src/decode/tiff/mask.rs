@@ -96,9 +96,14 @@ pub fn clear(samples: &mut Samples, bands: Option<&[Option<u16>]>) {
     }
 }
 
-/// A palette's colour of 16 bits as one of 8, as GDAL has it.
-pub fn color(value: u64) -> u8 {
-    (value / 257) as u8
+/// A palette's colours of 16 bits as ones of 8, by the factor that GDAL sees in them.
+pub fn colors(colors: &[u16]) -> Vec<u8> {
+    let factor = match colors.iter().max() {
+        Some(1..=255) => 1,
+        _ if colors.iter().all(|color| color % 256 == 0) => 256,
+        _ => 257,
+    };
+    colors.iter().map(|color| (color / factor) as u8).collect()
 }
 
 #[cfg(test)]

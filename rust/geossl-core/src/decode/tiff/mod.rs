@@ -260,8 +260,8 @@ impl<'a> Tiff<'a> {
             return Err(Error::Internal("a palette's numbers are bytes".into()));
         };
         let mut window = Window::default();
-        let color = |n| Ok(mask::color(self.reader.number(&mut window, map, n)?));
-        let colors = (0..map.count).map(color).collect::<Result<Vec<u8>>>()?;
+        let color = |n| Ok(self.reader.number(&mut window, map, n)? as u16);
+        let colors = mask::colors(&(0..map.count).map(color).collect::<Result<Vec<_>>>()?);
         let bands = bands.unwrap_or(&[Some(0), Some(1), Some(2)]);
         let mut out = Vec::with_capacity(numbers.len() * bands.len());
         for &number in numbers {
