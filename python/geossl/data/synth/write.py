@@ -202,3 +202,5 @@ def _write_image(file: Path, reflectance: Array, bounds: tuple[float, float, flo
     samples = (10_000 * reflectance + 0.5).clip(0, 65_535).astype(np.uint16)
     with rasterio.open(file, "w", **profile, **layout, **place) as target:
         target.write(samples.transpose(2, 0, 1))
+        # By its name it would be one of fMoW's, whose first band is blue.
+        target.descriptions = ("red", "green", "blue", "nir")
