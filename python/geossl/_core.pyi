@@ -25,6 +25,7 @@ __all__ = [
     "pack_footer",
     "pack_verify",
     "pack_write",
+    "read_image",
 ]
 
 __version__: str
@@ -55,6 +56,15 @@ def band_stats(
 ) -> dict[str, Any]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
 def image_headers(paths: Sequence[str | PathLike[str]], *, threads: int) -> list[dict[str, Any]]: ...
+def read_image(
+    path: str | PathLike[str],
+    *,
+    window: tuple[int, int, int, int] | None = None,
+    bands: Sequence[int | None] | None = None,
+    shrink: int = 1,
+    nodata: int | None = None,
+    max_image_bytes: int = ...,
+) -> dict[str, Any]: ...
 def index_scan_fmow(root: str | PathLike[str], *, kind: str | None, threads: int) -> dict[str, Any]: ...
 def index_walk(
     root: str | PathLike[str], extensions: list[str], *, threads: int

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use geossl_core::Result;
 use geossl_core::crop::Rect;
-use geossl_core::decode::{self, Decoders, Raster, Samples, Want};
+use geossl_core::decode::{self, Decoders, Input, Raster, Samples, Want};
 use made_jpegs::{compress, samples, segments, twelve_bits, with_app1};
 use turbojpeg::raw;
 
@@ -22,7 +22,8 @@ const CORNER: Rect = Rect { x: 0, y: 0, width: 8, height: 8 };
 
 fn decode(bytes: &[u8], rect: Rect, max_bytes: u64) -> Result<Raster> {
     let mut decoders = Decoders::default();
-    decode::open(Path::new("odd.jpg"), bytes, &mut decoders, max_bytes)?.decode(Want::all(rect), &mut decoders)
+    decode::open(Path::new("odd.jpg"), Input::Bytes(bytes), &mut decoders, max_bytes)?
+        .decode(Want::all(rect), &mut decoders)
 }
 
 fn pixels(bytes: &[u8]) -> Vec<u8> {
@@ -86,7 +87,7 @@ fn coefficients_count() {
     // The decoder is as good as new.
     let mut decoders = Decoders::default();
     for (bytes, max, good) in [(&progressive, 20, false), (&baseline, 20, true), (&progressive, 40, true)] {
-        let image = decode::open(Path::new("odd.jpg"), bytes, &mut decoders, max * MIB).unwrap();
+        let image = decode::open(Path::new("odd.jpg"), Input::Bytes(bytes), &mut decoders, max * MIB).unwrap();
         assert_eq!(image.decode(Want::all(CORNER), &mut decoders).is_ok(), good);
     }
 }

@@ -9,7 +9,7 @@ use std::ffi::c_int;
 use std::path::Path;
 
 use geossl_core::crop::Rect;
-use geossl_core::decode::{self, Decoders, Raster, Samples, Want};
+use geossl_core::decode::{self, Decoders, Input, Raster, Samples, Want};
 use made_jpegs::{Params, compress, gray, samples, three_scans, turned};
 use proptest::prelude::*;
 use turbojpeg::{PixelFormat, ScalingFactor, raw};
@@ -55,7 +55,7 @@ fn part(raster: &Raster, rect: Rect) -> Vec<u8> {
 
 fn decode_part(bytes: &[u8], rect: Rect, shrink: u32) -> (Raster, Vec<u8>) {
     let mut decoders = Decoders::default();
-    let image = decode::open(Path::new("made.jpg"), bytes, &mut decoders, 1 << 30).unwrap();
+    let image = decode::open(Path::new("made.jpg"), Input::Bytes(bytes), &mut decoders, 1 << 30).unwrap();
     let raster = image.decode(Want { shrink, ..Want::all(rect) }, &mut decoders).unwrap();
     let pixels = part(&raster, rect);
     (raster, pixels)
@@ -63,7 +63,7 @@ fn decode_part(bytes: &[u8], rect: Rect, shrink: u32) -> (Raster, Vec<u8>) {
 
 fn whole(bytes: &[u8], shrink: u32) -> Raster {
     let mut decoders = Decoders::default();
-    let image = decode::open(Path::new("made.jpg"), bytes, &mut decoders, 1 << 30).unwrap();
+    let image = decode::open(Path::new("made.jpg"), Input::Bytes(bytes), &mut decoders, 1 << 30).unwrap();
     let rect = Rect { x: 0, y: 0, width: image.width, height: image.height };
     let raster = image.decode(Want { shrink, ..Want::all(rect) }, &mut decoders).unwrap();
     assert_eq!(raster.rect, rect);

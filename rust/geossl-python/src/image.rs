@@ -1,15 +1,21 @@
-//! Bindings of single images: their headers.
+//! Bindings of single images: their headers and pixels.
 
 use std::path::PathBuf;
 
+use geossl_core::crop::Rect;
+use geossl_core::decode::{self, Decoders, Input, Raster, Samples, Want};
 use geossl_core::index::{Header, header};
-use geossl_core::parallel;
+use geossl_core::{Error, Result, parallel};
+use numpy::{IntoPyArray, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::error::to_py;
+
 /// Adds this file's functions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(image_headers, m)?)
+    m.add_function(wrap_pyfunction!(image_headers, m)?)?;
+    m.add_function(wrap_pyfunction!(read_image, m)?)
 }
 
 /// What the header of each image says; where one cannot be used, why.
@@ -20,7 +26,7 @@ fn image_headers(py: Python<'_>, paths: Vec<PathBuf>, threads: usize) -> PyResul
     headers.into_iter().map(|header| described(py, header)).collect()
 }
 
-fn described(py: Python<'_>, header: Result<Header, String>) -> PyResult<Bound<'_, PyDict>> {
+fn described(py: Python<'_>, header: std::result::Result<Header, String>) -> PyResult<Bound<'_, PyDict>> {
     let out = PyDict::new(py);
     let (header, error) = match header {
         Ok(header) => (Some(header), None),
@@ -41,4 +47,68 @@ fn described(py: Python<'_>, header: Result<Header, String>) -> PyResult<Bound<'
     out.set_item("photometric", geo.map(|geo| geo.photometric))?;
     out.set_item("error", error)?;
     Ok(out)
+}
+
+/// Part of an image's pixels, {data [height, width, bands], rect, shrink, nodata}.
+#[pyfunction]
+#[pyo3(signature = (path, *, window=None, bands=None, shrink=1, nodata=None, max_image_bytes=1 << 30))]
+fn read_image(
+    py: Python<'_>,
+    path: PathBuf,
+    window: Option<(u32, u32, u32, u32)>,
+    bands: Option<Vec<Option<u16>>>,
+    shrink: u32,
+    nodata: Option<u16>,
+    max_image_bytes: u64,
+) -> PyResult<Bound<'_, PyDict>> {
+    let raster = py.detach(|| -> Result<Raster> {
+        let (mut buffer, mut decoders) = (Vec::new(), Decoders::default());
+        let input = Input::open(&path, &mut buffer, max_image_bytes)?;
+        let image = decode::open(&path, input, &mut decoders, max_image_bytes)?;
+        let rect = match window {
+            None => image.rect(),
+            Some((x, y, width, height)) => Rect { x, y, width, height },
+        };
+        let inside =
+            |start: u32, length: u32, side| length > 0 && start.checked_add(length).is_some_and(|end| end <= side);
+        if !inside(rect.x, rect.width, image.width) || !inside(rect.y, rect.height, image.height) {
+            let size = (image.width, image.height);
+            return Err(Error::data(&path, format!("the window {window:?} lies outside the {size:?} pixels")));
+        }
+        let bands = bands.as_deref();
+        let raster = image.decode(Want { rect, shrink: shrink.max(1), bands, nodata }, &mut decoders)?;
+        Ok(if raster.shrink == 1 { cut(raster, rect) } else { raster })
+    });
+    let Raster { rect, shrink, bands, samples, nodata, .. } = raster.map_err(to_py)?;
+    let (width, height) = rect.shrunk(shrink);
+    let shape = [height as usize, width as usize, usize::from(bands)];
+    let out = PyDict::new(py);
+    match samples {
+        Samples::U8(values) => out.set_item("data", values.into_pyarray(py).reshape(shape)?)?,
+        Samples::U16(values) => out.set_item("data", values.into_pyarray(py).reshape(shape)?)?,
+        Samples::F32(values) => out.set_item("data", values.into_pyarray(py).reshape(shape)?)?,
+    }
+    out.set_item("rect", (rect.x, rect.y, rect.width, rect.height))?;
+    out.set_item("shrink", shrink)?;
+    out.set_item("nodata", nodata)?;
+    Ok(out)
+}
+
+/// The pixels of `rect` alone.
+fn cut(raster: Raster, rect: Rect) -> Raster {
+    fn rows<T: Copy>(values: &[T], raster: &Raster, rect: Rect) -> Vec<T> {
+        let bands = usize::from(raster.bands);
+        let (x, y) = ((rect.x - raster.rect.x) as usize, (rect.y - raster.rect.y) as usize);
+        let rows = values.chunks_exact(raster.rect.width as usize * bands).skip(y).take(rect.height as usize);
+        rows.flat_map(|row| &row[x * bands..][..rect.width as usize * bands]).copied().collect()
+    }
+    if raster.rect == rect {
+        return raster;
+    }
+    let samples = match &raster.samples {
+        Samples::U8(values) => Samples::U8(rows(values, &raster, rect)),
+        Samples::U16(values) => Samples::U16(rows(values, &raster, rect)),
+        Samples::F32(values) => Samples::F32(rows(values, &raster, rect)),
+    };
+    Raster { rect, samples, ..raster }
 }

@@ -14,8 +14,6 @@ pub(crate) mod tiff;
 pub(crate) mod turbo;
 mod valid;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 pub use self::dtype::Dtype;
@@ -25,7 +23,7 @@ pub use self::input::Input;
 pub use self::tiff::GeoHeader;
 use crate::crop::{self, Rect};
 use crate::pack::blocks::Unpacker;
-use crate::pack::record::{Codec, Kind, Record};
+use crate::pack::record::{Codec, Kind, NoData, Record};
 use crate::pack::segments;
 use crate::{Error, Result};
 
@@ -44,7 +42,19 @@ pub enum Samples {
     F32(Vec<f32>),
 }
 
+/// Largest memory of 16 bits or floats that is kept for the next image, bytes.
+const SPARE_BYTES: usize = OVERHEAD_BYTES as usize / 4;
+
 impl Samples {
+    /// Bytes of memory.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::U8(values) => values.capacity(),
+            Self::U16(values) => 2 * values.capacity(),
+            Self::F32(values) => 4 * values.capacity(),
+        }
+    }
+
     /// Bits of a sample.
     pub fn bits(&self) -> u8 {
         match self {
@@ -67,7 +77,7 @@ pub struct Want<'a> {
     /// zeros. None: all bands as they come.
     pub bands: Option<&'a [Option<u16>]>,
     /// The value that samples without data get, where the image says which these are; valid samples of this value
-    /// get the one next to it. Floats without data are NaN, whatever this says. None: the image's nodata is not
+    /// get the one next to it, in all images. Floats without data are NaN, whatever this says. None: the image's nodata is not
     /// looked at.
     pub nodata: Option<u16>,
 }
@@ -109,7 +119,7 @@ impl Raster {
 enum Format<'a> {
     Jpeg(&'a [u8]),
     Png(&'a [u8]),
-    Tiff(&'a [u8]),
+    Tiff(Box<tiff::Tiff<'a>>),
     Packed(Record<'a>),
     Foreign(&'a dyn Foreign),
 }
@@ -129,6 +139,8 @@ pub struct Encoded<'a> {
     pub bands: u16,
     /// Bits of a sample as decoded: 8 or 16, unsigned, or 32, a float.
     pub bits: u8,
+    /// Whether samples may be without data.
+    pub has_nodata: bool,
 }
 
 /// Decoders and buffers that a thread keeps.
@@ -137,28 +149,11 @@ pub struct Decoders {
     jpeg: jpeg::Jpeg,
     unpacker: Unpacker,
     stitched: Vec<u8>,
-    /// Bytes of packs that were looked at so far.
-    pub packed_bytes: u64,
-}
-
-/// Reads a whole regular file into `buffer`. Fails on anything larger than `max_bytes`.
-pub fn read_file(path: &Path, buffer: &mut Vec<u8>, max_bytes: u64) -> Result<()> {
-    let io = |e: std::io::Error| Error::io(path, &e);
-    // Opening a FIFO would block, so the kind is looked at first.
-    let meta = std::fs::metadata(path).map_err(io)?;
-    if !meta.is_file() {
-        return Err(Error::data(path, "not a regular file"));
-    }
-    if meta.len() > max_bytes {
-        return Err(Error::data(path, format!("{} bytes, over the limit of {max_bytes}", meta.len())));
-    }
-    buffer.clear();
-    buffer.reserve(meta.len() as usize + 1);
-    File::open(path).and_then(|f| f.take(max_bytes + 1).read_to_end(buffer)).map_err(io)?;
-    if buffer.len() as u64 > max_bytes {
-        return Err(Error::data(path, format!("grew over the limit of {max_bytes} bytes while it was read")));
-    }
-    Ok(())
+    tiff: tiff::Blocks,
+    /// Memory of an earlier image of 16 bits or floats, for the next one.
+    spare: Option<Samples>,
+    /// Bytes of packs that were looked at so far, and bytes of TIFFs that were read.
+    pub bytes_read: u64,
 }
 
 /// What a header says.
@@ -172,18 +167,27 @@ pub(crate) struct Header {
     turn: Turn,
 }
 
-/// Reads the header of an image in memory. Nothing of the image's size is allocated.
+/// Reads the header of an image. Nothing of the image's size is allocated.
 ///
 /// Fails if it is none of the known formats, is broken, or if decoding the whole of it would take more than
-/// `max_bytes`: the pixels and whatever is held beside them. A progressive JPEG's coefficients and a TIFF's strips
-/// are held against the rest of it when a part is decoded.
-pub fn open<'a>(path: &'a Path, bytes: &'a [u8], decoders: &mut Decoders, max_bytes: u64) -> Result<Encoded<'a>> {
+/// `max_bytes`: the pixels and whatever is held beside them. A progressive JPEG's coefficients are held against the rest
+/// of it when a part is decoded. Of a TIFF only the wanted part is ever held in memory, so the limit is for that.
+pub fn open<'a>(path: &'a Path, input: Input<'a>, decoders: &mut Decoders, max_bytes: u64) -> Result<Encoded<'a>> {
+    let bytes = match input {
+        Input::Bytes(bytes) if !input::is_tiff(bytes) => bytes,
+        input => {
+            let tiff = tiff::Tiff::open(path, input)?;
+            decoders.bytes_read += tiff.bytes_read;
+            let (width, height, bands, bits) = (tiff.width(), tiff.height(), tiff.bands(), tiff.dtype().bits());
+            let header = Header { width, height, bands, bits, bytes: 0, turn: Turn::of(1) };
+            let has_nodata = tiff.has_nodata();
+            let format = Format::Tiff(Box::new(tiff));
+            return Ok(Encoded { has_nodata, ..encoded(path, format, &header, max_bytes)? });
+        }
+    };
     let (format, header) = match bytes {
         [0xFF, 0xD8, ..] => (Format::Jpeg(bytes), decoders.jpeg.header(path, bytes)?),
         [0x89, b'P', b'N', b'G', ..] => (Format::Png(bytes), png::header(path, bytes)?),
-        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => {
-            (Format::Tiff(bytes), tiff::header(path, bytes, max_bytes)?)
-        }
         [] => return Err(Error::data(path, "the file is empty")),
         _ => return Err(Error::data(path, "not a JPEG, PNG or TIFF image")),
     };
@@ -195,14 +199,17 @@ pub fn packed<'a>(path: &'a Path, record: Record<'a>, max_bytes: u64) -> Result<
     let Kind { size: (width, height), bands, bits, .. } = record.kind;
     let turn = Turn::of(record.kind.orientation);
     let bytes = sample_bytes(width, height, bands, bits) * if turn.is_none() { 1 } else { 2 };
-    encoded(path, Format::Packed(record), &Header { width, height, bands, bits, bytes, turn }, max_bytes)
+    let has_nodata = bits == 32 || record.kind.nodata != NoData::Unsaid;
+    let header = Header { width, height, bands, bits, bytes, turn };
+    Ok(Encoded { has_nodata, ..encoded(path, Format::Packed(record), &header, max_bytes)? })
 }
 
 /// An image that another library reads; `size` is what the index says of it.
 pub fn foreign<'a>(path: &'a Path, size: Size, reader: &'a dyn Foreign, max_bytes: u64) -> Result<Encoded<'a>> {
     let Size { width, height, bands, bits } = size;
     let header = Header { width, height, bands, bits, bytes: 0, turn: Turn::of(1) };
-    encoded(path, Format::Foreign(reader), &header, max_bytes)
+    // Reading it tells.
+    Ok(Encoded { has_nodata: true, ..encoded(path, Format::Foreign(reader), &header, max_bytes)? })
 }
 
 fn encoded<'a>(path: &'a Path, format: Format<'a>, header: &Header, max_bytes: u64) -> Result<Encoded<'a>> {
@@ -221,7 +228,7 @@ fn encoded<'a>(path: &'a Path, format: Format<'a>, header: &Header, max_bytes: u
         ));
     }
     let (width, height) = turn.size((width, height));
-    Ok(Encoded { path, format, max_bytes, turn, width, height, bands, bits })
+    Ok(Encoded { path, format, max_bytes, turn, width, height, bands, bits, has_nodata: false })
 }
 
 /// Bytes of an image's samples.
@@ -231,12 +238,19 @@ fn sample_bytes(width: u32, height: u32, bands: u16, bits: u8) -> u64 {
 }
 
 impl Decoders {
+    /// Memory for samples of so many bits.
+    fn take_spare(&mut self, bits: u8) -> Samples {
+        if bits == 8 {
+            return Samples::U8(std::mem::take(&mut self.jpeg.spare));
+        }
+        self.spare.take().unwrap_or(Samples::U8(Vec::new()))
+    }
+
     /// Takes back the memory of a raster that is no longer needed, for the next image.
     pub fn recycle(&mut self, raster: Raster) {
         match raster.samples {
             Samples::U8(memory) => self.jpeg.spare = memory,
-            Samples::U16(memory) => self.unpacker.spare = memory,
-            Samples::F32(_) => {}
+            samples => self.spare = Some(samples).filter(|samples| samples.bytes() <= SPARE_BYTES),
         }
     }
 }
@@ -269,7 +283,12 @@ impl<'a> Encoded<'a> {
         let raster = match &self.format {
             Format::Jpeg(bytes) => decoders.jpeg.decode(path, bytes, stored, rect, jpeg::scale(shrink))?,
             Format::Png(bytes) => png::decode(path, bytes, self.bands)?,
-            Format::Tiff(bytes) => tiff::decode(path, bytes, rect, self.bands, self.bits, self.max_bytes)?,
+            Format::Tiff(tiff) => {
+                let spare = decoders.take_spare(self.bits);
+                let raster = tiff.decode(&Want { rect, ..want }, &mut decoders.tiff, spare, self.max_bytes)?;
+                decoders.bytes_read += std::mem::take(&mut decoders.tiff.read);
+                raster
+            }
             Format::Foreign(reader) => {
                 self.check_bytes(rect)?;
                 reader.read(path, Want { rect, ..want })?
@@ -289,7 +308,14 @@ impl<'a> Encoded<'a> {
             decoders.jpeg.spare = memory;
             raster
         };
-        Ok(if all { chosen(raster, want.bands) } else { raster })
+        if !all {
+            return Ok(raster);
+        }
+        let mut raster = raster;
+        if let Some(value) = want.nodata {
+            nodata::make_way(&mut raster.samples, value);
+        }
+        Ok(chosen(raster, want.bands))
     }
 
     /// Fails where the pixels of `rect` take more than the limit.
@@ -305,15 +331,16 @@ impl<'a> Encoded<'a> {
 
     fn unpack(&self, record: &Record<'_>, want: Want<'_>, decoders: &mut Decoders) -> Result<Raster> {
         if record.kind.codec != Codec::Jpeg {
-            let (raster, bytes) = decoders.unpacker.decode(self.path, record, want)?;
-            decoders.packed_bytes += bytes;
+            let spare = decoders.take_spare(self.bits);
+            let (raster, bytes) = decoders.unpacker.decode(self.path, record, want, spare)?;
+            decoders.bytes_read += bytes;
             return Ok(raster);
         }
         let (rect, shrink) = (want.rect, jpeg::scale(want.shrink));
         // A JPEG of the segments around the rectangle, which is decoded like a file.
         let units = record.kind.covering(rect, jpeg::MARGIN * shrink);
         let part = record.kind.rect(units);
-        decoders.packed_bytes += segments::stitch(self.path, record, units, &mut decoders.stitched)?;
+        decoders.bytes_read += segments::stitch(self.path, record, units, &mut decoders.stitched)?;
         let inner = Rect { x: rect.x - part.x, y: rect.y - part.y, ..rect };
         let size = (part.width, part.height);
         let mut raster = decoders.jpeg.decode(self.path, &decoders.stitched, size, inner, shrink)?;

@@ -9,7 +9,7 @@ use super::whole::Whole;
 use super::write::{Form, Item, Job};
 use crate::crop;
 use crate::decode::markers::Markers;
-use crate::decode::{self, Decoders, Encoded, Raster, Samples, Want};
+use crate::decode::{self, Decoders, Encoded, Input, Raster, Samples, Want};
 use crate::resize::Resampler;
 use crate::{Error, Result};
 
@@ -101,15 +101,17 @@ pub fn compare(job: &Job, number: u64, record: &Record<'_>, scratch: &mut Scratc
     Ok((read, 0.0, 0))
 }
 
-/// An image of the job, and the bytes that were read of its file.
+/// An image of the job, and the bytes of its file.
 fn open<'a>(job: &'a Job, number: u64, file: &'a mut Vec<u8>, decoders: &mut Decoders) -> Result<(Encoded<'a>, u64)> {
     let path = &job.items[number as usize].path;
     let limit = job.max_image_bytes;
     if let Some((reader, size)) = job.foreign.as_ref().and_then(|foreign| foreign.get(number as usize)) {
         return Ok((decode::foreign(path, size, reader, limit)?, 0));
     }
-    decode::read_file(path, file, limit)?;
-    Ok((decode::open(path, file, decoders, limit)?, file.len() as u64))
+    let input = Input::open(path, file, limit)?;
+    // A TIFF is read in parts, and some of them twice.
+    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, &e))?.len();
+    Ok((decode::open(path, input, decoders, limit)?, bytes))
 }
 
 /// The samples of an image that becomes a JPEG: of 8-bit RGB, unless some lack data, which a JPEG cannot tell.
@@ -129,7 +131,12 @@ fn resized(
     resampler: &mut Resampler,
 ) -> Result<Raster> {
     let region = image.region(item.bounds, context)?;
-    let raster = image.decode(Want { nodata: Some(0), ..Want::all(region) }, decoders)?;
+    let want = Want::all(region);
+    let mut raster = image.decode(Want { nodata: image.has_nodata.then_some(0), ..want }, decoders)?;
+    if image.has_nodata && raster.nodata.is_none() {
+        // It has data everywhere, and its zeros need not make way.
+        raster = image.decode(want, decoders)?;
+    }
     let size = if region.width.min(region.height) > short_side {
         crop::resized(region.width, region.height, short_side)
     } else {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Packed, Scratch, Source};
 use crate::augment::View;
 use crate::crop::{self, Cut, Geometry, Rect};
-use crate::decode::{self, Encoded, Raster, Want};
+use crate::decode::{self, Encoded, Input, Raster, Want};
 use crate::rng::{Draws, Stage};
 use crate::{Error, Result};
 
@@ -65,14 +65,14 @@ impl Source {
             // The image borrows the file's bytes, and the decoders are needed beside it.
             let mut file = std::mem::take(&mut scratch.file);
             let image = match (&self.pack, self.foreign_image(row)) {
-                // What is read of a pack is read while it is decoded, and so it is elsewhere.
+                // What is read of a pack, or of a TIFF, is read while it is decoded, and so it is elsewhere.
                 (Some(pack), _) => decode::packed(path, pack.record(path, row)?, self.max_image_bytes)?,
                 (None, Some((reader, size))) => decode::foreign(path, size, reader, self.max_image_bytes)?,
                 (None, None) => {
-                    decode::read_file(path, &mut file, self.max_image_bytes)?;
-                    scratch.tally.bytes_read += file.len() as u64;
+                    let input = Input::open(path, &mut file, self.max_image_bytes)?;
+                    scratch.tally.bytes_read += input.bytes_read();
                     scratch.tally.read += lap(&mut clock);
-                    decode::open(path, &file, &mut scratch.decoders, self.max_image_bytes)?
+                    decode::open(path, input, &mut scratch.decoders, self.max_image_bytes)?
                 }
             };
             self.check_kind(&image, row)?;
@@ -101,7 +101,7 @@ impl Source {
                 shown = Some((row, window));
             }
             scratch.decoders.recycle(raster);
-            scratch.tally.bytes_read += std::mem::take(&mut scratch.decoders.packed_bytes);
+            scratch.tally.bytes_read += std::mem::take(&mut scratch.decoders.bytes_read);
             scratch.file = file;
         }
         Ok(())

@@ -222,6 +222,12 @@ impl Layout {
         if self.tiled { rows } else { rows.min(height - row * rows) }
     }
 
+    /// Bytes of an unpacked block; none where its rows are read as they are.
+    pub fn unpacked_bytes(&self) -> u64 {
+        let packed = self.compression != Compression::None;
+        if packed { self.row_bytes().saturating_mul(self.block.1.into()) } else { 0 }
+    }
+
     fn blocks(&self) -> u64 {
         u64::from(self.grid.0) * u64::from(self.grid.1) * u64::from(self.planes())
     }
