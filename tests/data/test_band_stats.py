@@ -84,7 +84,8 @@ def test_statistics_are_numpys(mixed: tuple[Index, dict[str, np.ndarray]]) -> No
             np.testing.assert_array_equal(band.histogram, np.bincount(own)[band.first :])
 
 
-def test_samples_without_data_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", [None, "rasterio"])
+def test_samples_without_data_are_left_out(tmp_path: Path, reader: str | None) -> None:
     rng = np.random.default_rng(1)
     data = rng.integers(0, 2000, (4, 20, 30, 2)).astype(np.uint16)
     floats = rng.normal(300, 90, (3, 20, 30, 2)).astype(np.float32)
@@ -97,7 +98,7 @@ def test_samples_without_data_are_left_out(tmp_path: Path) -> None:
     for i, image in enumerate(floats):
         write_tiff(tmp_path / f"f{i}.tif", image)
     dtypes = ["uint16"] * 4 + ["float32"] * 3
-    columns = {"bands": [2] * 7, "dtype": dtypes, "width": [30] * 7, "height": [20] * 7, "reader": ["rasterio"] * 7}
+    columns = {"bands": [2] * 7, "dtype": dtypes, "width": [30] * 7, "height": [20] * 7, "reader": [reader] * 7}
     paths = [f"{i}.tif" for i in range(4)] + [f"f{i}.tif" for i in range(3)]
     valid = np.concatenate([data[:2] != 7, np.repeat(data[2:, ..., :1] % 3 > 0, 2, axis=3)])
     stats = measure_index(index_of(tmp_path, paths, [None] * 7, **columns))

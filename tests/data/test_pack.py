@@ -133,8 +133,11 @@ def test_other_images_are_kept_in_tiles(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["value", "mask", "floats"])
 @pytest.mark.parametrize("bands", [None, ("4", "1")])
-def test_images_without_all_data_are_the_same(tmp_path: Path, kind: str, bands: tuple[str, ...] | None) -> None:
-    """Samples without data, by the file's value, its mask or as NaN; all bands or some."""
+@pytest.mark.parametrize("reader", [None, "rasterio"])
+def test_images_without_all_data_are_the_same(
+    tmp_path: Path, kind: str, bands: tuple[str, ...] | None, reader: str | None
+) -> None:
+    """Samples without data, by the file's value, its mask or as NaN; all bands or some; by our reader or rasterio."""
     paths = []
     for i in range(6):
         data = (smooth(150, 170, 5, i).astype(np.float32) * 8.5).transpose(2, 0, 1)
@@ -160,7 +163,7 @@ def test_images_without_all_data_are_the_same(tmp_path: Path, kind: str, bands: 
         "nodata": [nodata] * 6,
         "width": [170] * 6,
         "height": [150] * 6,
-        "reader": ["rasterio"] * 6,
+        "reader": [reader] * 6,
     }
     index = index_of(tmp_path, paths, [f"place{i // 3}" for i in range(6)], **columns)
     make_pack(index, tmp_path / "pack")

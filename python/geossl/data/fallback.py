@@ -68,7 +68,7 @@ def read_window(
     out = np.zeros((len(wanted), height, width), read.dtype if integers else np.float32)
     if not integers:
         read = np.where(valid, read, np.nan).astype(np.float32)
-    elif nodata is not None and masked:
+    elif nodata is not None:
         beside = nodata - 1 if nodata == np.iinfo(read.dtype).max else nodata + 1
         read = np.where(valid, np.where(read == nodata, beside, read), nodata).astype(read.dtype)
     out[[k for k, band in enumerate(wanted) if band is not None]] = read

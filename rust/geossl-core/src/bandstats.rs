@@ -247,19 +247,23 @@ impl Scratch {
             return Err(Error::data(path, reason));
         }
         let rect = image.region(item.bounds, false)?;
-        // Samples without data become 0, and no others are 0: that tells them. What the others are is looked at beside.
-        let marked = image.decode(Want { nodata: Some(0), ..Want::all(rect) }, &mut self.decoders)?;
-        let told = marked.nodata.is_some() && kind.bits < 32;
-        let own = if told { Some(image.decode(Want::all(rect), &mut self.decoders)?) } else { None };
+        let own = image.decode(Want::all(rect), &mut self.decoders)?;
+        // Samples without data become 0, and no others are 0: that tells them, and not what the others are.
+        let marked = if image.has_nodata && kind.bits < 32 {
+            let marked = image.decode(Want { nodata: Some(0), ..Want::all(rect) }, &mut self.decoders)?;
+            Some(marked.samples).filter(|_| marked.nodata.is_some())
+        } else {
+            None
+        };
         let bands = usize::from(kind.bands);
-        let lines = lines(&marked, rect);
-        match (&marked.samples, own.as_ref().map(|own| &own.samples)) {
+        let lines = lines(&own, rect);
+        match (&own.samples, &marked) {
             (Samples::U8(values), None) => self.add(totals, lines, values, |_| true, usize::from),
             (Samples::U16(values), None) => self.add(totals, lines, values, |_| true, usize::from),
-            (Samples::U8(marked), Some(Samples::U8(values))) => {
+            (Samples::U8(values), Some(Samples::U8(marked))) => {
                 self.add(totals, lines, values, |i| marked[i] != 0, usize::from);
             }
-            (Samples::U16(marked), Some(Samples::U16(values))) => {
+            (Samples::U16(values), Some(Samples::U16(marked))) => {
                 self.add(totals, lines, values, |i| marked[i] != 0, usize::from);
             }
             (Samples::F32(values), _) => {

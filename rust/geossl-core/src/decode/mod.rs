@@ -23,7 +23,7 @@ pub use self::input::Input;
 pub use self::tiff::GeoHeader;
 use crate::crop::{self, Rect};
 use crate::pack::blocks::Unpacker;
-use crate::pack::record::{Codec, Kind, Record};
+use crate::pack::record::{Codec, Kind, NoData, Record};
 use crate::pack::segments;
 use crate::{Error, Result};
 
@@ -77,7 +77,7 @@ pub struct Want<'a> {
     /// zeros. None: all bands as they come.
     pub bands: Option<&'a [Option<u16>]>,
     /// The value that samples without data get, where the image says which these are; valid samples of this value
-    /// get the one next to it. Floats without data are NaN, whatever this says. None: the image's nodata is not
+    /// get the one next to it, in all images. Floats without data are NaN, whatever this says. None: the image's nodata is not
     /// looked at.
     pub nodata: Option<u16>,
 }
@@ -199,14 +199,17 @@ pub fn packed<'a>(path: &'a Path, record: Record<'a>, max_bytes: u64) -> Result<
     let Kind { size: (width, height), bands, bits, .. } = record.kind;
     let turn = Turn::of(record.kind.orientation);
     let bytes = sample_bytes(width, height, bands, bits) * if turn.is_none() { 1 } else { 2 };
-    encoded(path, Format::Packed(record), &Header { width, height, bands, bits, bytes, turn }, max_bytes)
+    let has_nodata = bits == 32 || record.kind.nodata != NoData::Unsaid;
+    let header = Header { width, height, bands, bits, bytes, turn };
+    Ok(Encoded { has_nodata, ..encoded(path, Format::Packed(record), &header, max_bytes)? })
 }
 
 /// An image that another library reads; `size` is what the index says of it.
 pub fn foreign<'a>(path: &'a Path, size: Size, reader: &'a dyn Foreign, max_bytes: u64) -> Result<Encoded<'a>> {
     let Size { width, height, bands, bits } = size;
     let header = Header { width, height, bands, bits, bytes: 0, turn: Turn::of(1) };
-    encoded(path, Format::Foreign(reader), &header, max_bytes)
+    // Reading it tells.
+    Ok(Encoded { has_nodata: true, ..encoded(path, Format::Foreign(reader), &header, max_bytes)? })
 }
 
 fn encoded<'a>(path: &'a Path, format: Format<'a>, header: &Header, max_bytes: u64) -> Result<Encoded<'a>> {
@@ -235,6 +238,14 @@ fn sample_bytes(width: u32, height: u32, bands: u16, bits: u8) -> u64 {
 }
 
 impl Decoders {
+    /// Memory for samples of so many bits.
+    fn take_spare(&mut self, bits: u8) -> Samples {
+        if bits == 8 {
+            return Samples::U8(std::mem::take(&mut self.jpeg.spare));
+        }
+        self.spare.take().unwrap_or(Samples::U8(Vec::new()))
+    }
+
     /// Takes back the memory of a raster that is no longer needed, for the next image.
     pub fn recycle(&mut self, raster: Raster) {
         match raster.samples {
@@ -273,14 +284,8 @@ impl<'a> Encoded<'a> {
             Format::Jpeg(bytes) => decoders.jpeg.decode(path, bytes, stored, rect, jpeg::scale(shrink))?,
             Format::Png(bytes) => png::decode(path, bytes, self.bands)?,
             Format::Tiff(tiff) => {
-                let spare = if self.bits == 8 {
-                    Some(Samples::U8(std::mem::take(&mut decoders.jpeg.spare)))
-                } else {
-                    decoders.spare.take()
-                };
-                let spare = spare.unwrap_or(Samples::U8(Vec::new()));
-                let want = Want { rect, nodata: want.nodata.filter(|_| self.has_nodata), ..want };
-                let raster = tiff.decode(&want, &mut decoders.tiff, spare, self.max_bytes)?;
+                let spare = decoders.take_spare(self.bits);
+                let raster = tiff.decode(&Want { rect, ..want }, &mut decoders.tiff, spare, self.max_bytes)?;
                 decoders.bytes_read += std::mem::take(&mut decoders.tiff.read);
                 raster
             }
@@ -303,7 +308,14 @@ impl<'a> Encoded<'a> {
             decoders.jpeg.spare = memory;
             raster
         };
-        Ok(if all { chosen(raster, want.bands) } else { raster })
+        if !all {
+            return Ok(raster);
+        }
+        let mut raster = raster;
+        if let Some(value) = want.nodata {
+            nodata::make_way(&mut raster.samples, value);
+        }
+        Ok(chosen(raster, want.bands))
     }
 
     /// Fails where the pixels of `rect` take more than the limit.
@@ -319,10 +331,8 @@ impl<'a> Encoded<'a> {
 
     fn unpack(&self, record: &Record<'_>, want: Want<'_>, decoders: &mut Decoders) -> Result<Raster> {
         if record.kind.codec != Codec::Jpeg {
-            if let Some(Samples::U16(memory)) = decoders.spare.take() {
-                decoders.unpacker.spare = memory;
-            }
-            let (raster, bytes) = decoders.unpacker.decode(self.path, record, want)?;
+            let spare = decoders.take_spare(self.bits);
+            let (raster, bytes) = decoders.unpacker.decode(self.path, record, want, spare)?;
             decoders.bytes_read += bytes;
             return Ok(raster);
         }

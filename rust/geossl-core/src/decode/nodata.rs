@@ -1,5 +1,7 @@
 //! How samples without data are told from the others in integers: they get a value that no other sample has.
 
+use super::Samples;
+
 /// Unsigned samples.
 pub trait Integer: Copy + PartialEq {
     /// That value, or the largest that there is.
@@ -40,6 +42,20 @@ pub fn mark<T: Integer>(sample: T, no_data: bool, want: T) -> T {
 pub fn mark_value<T: Integer>(samples: &mut [T], own: T, want: T) {
     for sample in samples {
         *sample = mark(*sample, *sample == own, want);
+    }
+}
+
+/// Makes the samples of an image that has data everywhere tell from those of other images without.
+pub fn make_way(samples: &mut Samples, want: u16) {
+    fn all<T: Integer>(samples: &mut [T], want: T) {
+        for sample in samples {
+            *sample = mark(*sample, false, want);
+        }
+    }
+    match samples {
+        Samples::U8(samples) => all(samples, u8::of(want)),
+        Samples::U16(samples) => all(samples, want),
+        Samples::F32(_) => {}
     }
 }
 

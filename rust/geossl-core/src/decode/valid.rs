@@ -1,6 +1,5 @@
 //! Which pixels have data.
 
-use super::nodata::{Integer, mark};
 use super::{Raster, Samples};
 use crate::crop::Rect;
 
@@ -16,17 +15,6 @@ impl Raster {
             Samples::U16(samples) => self.share(area, &there, samples, |v| f32::from(v) != nodata),
             Samples::F32(samples) => self.share(area, &there, samples, |v| !v.is_nan()),
         }
-    }
-
-    /// Moves samples of this value to the one next to it, where all have data, so that it says nothing but that in the
-    /// views of a set of images of which some lack data.
-    pub fn keep_off(&mut self, value: u16) {
-        match &mut self.samples {
-            Samples::U8(samples) => keep_off(samples, u8::of(value)),
-            Samples::U16(samples) => keep_off(samples, value),
-            Samples::F32(_) => return,
-        }
-        self.nodata = Some(f32::from(value));
     }
 
     fn share<T: Copy>(&self, area: Rect, bands: &[usize], samples: &[T], valid: impl Fn(T) -> bool) -> f64 {
@@ -48,24 +36,9 @@ impl Raster {
     }
 }
 
-fn keep_off<T: Integer>(samples: &mut [T], value: T) {
-    samples.iter_mut().for_each(|sample| *sample = mark(*sample, false, value));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn samples_are_kept_off_the_value_of_no_data() {
-        let rect = Rect { x: 0, y: 0, width: 3, height: 1 };
-        let mut raster = Raster::new(rect, 1, Samples::U8(vec![0, 1, 255]));
-        raster.keep_off(0);
-        assert_eq!((&raster.samples, raster.nodata), (&Samples::U8(vec![1, 1, 255]), Some(0.0)));
-        let mut raster = Raster::new(rect, 1, Samples::U16(vec![0, 1, 65_535]));
-        raster.keep_off(65_535);
-        assert_eq!((&raster.samples, raster.nodata), (&Samples::U16(vec![0, 1, 65_534]), Some(65_535.0)));
-    }
 
     #[test]
     fn a_pixel_counts_where_any_band_that_is_there_has_data() {

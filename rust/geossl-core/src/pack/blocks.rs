@@ -72,32 +72,41 @@ pub struct Unpacker {
     of8: tile::Unpacker<u8>,
     of16: tile::Unpacker<u16>,
     of32: tile::Unpacker<u32>,
-    /// Memory of a raster that is no longer needed.
-    pub spare: Vec<u16>,
 }
 
 impl Unpacker {
-    /// What is wanted of an image, exactly but for `shrink`, and the bytes that were looked at.
-    pub fn decode(&mut self, path: &Path, record: &Record<'_>, want: Want<'_>) -> Result<(Raster, u64)> {
+    /// What is wanted of an image, exactly but for `shrink`, and the bytes that were looked at. The memory of `spare`
+    /// is used again, where its samples are of the image's kind.
+    pub fn decode(
+        &mut self,
+        path: &Path,
+        record: &Record<'_>,
+        want: Want<'_>,
+        spare: Samples,
+    ) -> Result<(Raster, u64)> {
         let kind = &record.kind;
         let bands = want.bands.map_or(usize::from(kind.bands), <[_]>::len);
         if let Some(band) = want.bands.into_iter().flatten().flatten().find(|band| **band >= kind.bands) {
             return Err(Error::data(path, format!("band {band} is wanted, and it has {} (from 0)", kind.bands)));
         }
-        let Self { zstd, of8, of16, of32, spare } = self;
+        let Self { zstd, of8, of16, of32 } = self;
         let (samples, looked_at) = match kind.bits {
             8 => {
-                let mut out = Vec::new();
+                let mut out = if let Samples::U8(memory) = spare { memory } else { Vec::new() };
                 let looked_at = decode(path, record, want, bands, of8, zstd, &mut out)?;
                 (Samples::U8(out), looked_at)
             }
             16 => {
-                let mut out = std::mem::take(spare);
+                let mut out = if let Samples::U16(memory) = spare { memory } else { Vec::new() };
                 let looked_at = decode(path, record, want, bands, of16, zstd, &mut out)?;
                 (Samples::U16(out), looked_at)
             }
             _ => {
-                let mut out = Vec::new();
+                let mut out = match spare {
+                    // The memory stays the same.
+                    Samples::F32(memory) => memory.into_iter().map(f32::to_bits).collect(),
+                    _ => Vec::new(),
+                };
                 let looked_at = decode(path, record, want, bands, of32, zstd, &mut out)?;
                 (Samples::F32(out.into_iter().map(f32::from_bits).collect()), looked_at)
             }
@@ -121,13 +130,12 @@ fn decode<T: Sample + Integer>(
     out: &mut Vec<T>,
 ) -> Result<u64> {
     let (kind, rect, stored) = (&record.kind, want.rect, record.kind.stored_bands());
-    let nodata = if kind.bits < 32 { kind.nodata } else { NoData::Unsaid };
     let view = Choice {
         bands: want.bands,
         own: usize::from(kind.bands),
         stored,
-        // Nothing is marked where nobody asks.
-        nodata: want.nodata.filter(|_| nodata != NoData::Unsaid).map(|value| (nodata, T::of(value))),
+        // Floats are marked by NaN.
+        nodata: want.nodata.filter(|_| kind.bits < 32).map(|value| (kind.nodata, T::of(value))),
     };
     // All of it is written below.
     out.resize(rect.width as usize * rect.height as usize * bands, T::default());
@@ -274,8 +282,8 @@ mod tests {
                         for band in 0..usize::from(part.bands) {
                             let source = bands.map_or(Some(band), |bands| bands[band].map(usize::from));
                             let mut wanted = source.map_or(0, |source| at(image, (px, py), source));
-                            if let (Some(source), Some(value), false) = (source, part.nodata, floats) {
-                                wanted = mark(wanted, no_data((px, py), source), value as u32);
+                            if let (Some(source), Some(value), false) = (source, nodata, floats) {
+                                wanted = mark(wanted, no_data((px, py), source), u32::from(value));
                             }
                             assert_eq!(at(&part, (px, py), band), wanted, "{codec:?} {px} {py} {band}");
                         }
@@ -319,7 +327,12 @@ mod tests {
                 let mut bad = bytes.clone();
                 bad[at] ^= 1 << (at % 8);
                 let read = Record::parse(Path::new(PATH), &bad).and_then(|record| {
-                    Unpacker::default().decode(Path::new(PATH), &record, Want::all(whole.raster.rect))
+                    Unpacker::default().decode(
+                        Path::new(PATH),
+                        &record,
+                        Want::all(whole.raster.rect),
+                        Samples::U8(Vec::new()),
+                    )
                 });
                 assert!(read.is_err(), "byte {at} of {}", bytes.len());
             }

@@ -130,7 +130,12 @@ fn resized(
     resampler: &mut Resampler,
 ) -> Result<Raster> {
     let region = image.region(item.bounds, context)?;
-    let raster = image.decode(Want { nodata: Some(0), ..Want::all(region) }, decoders)?;
+    let want = Want::all(region);
+    let mut raster = image.decode(Want { nodata: image.has_nodata.then_some(0), ..want }, decoders)?;
+    if image.has_nodata && raster.nodata.is_none() {
+        // It has data everywhere, and its zeros need not make way.
+        raster = image.decode(want, decoders)?;
+    }
     let size = if region.width.min(region.height) > short_side {
         crop::resized(region.width, region.height, short_side)
     } else {

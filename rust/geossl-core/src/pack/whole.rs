@@ -20,11 +20,15 @@ impl Whole {
     /// Decodes all of an image.
     pub fn decode(image: &Encoded<'_>, decoders: &mut Decoders) -> Result<Self> {
         let want = Want::all(image.rect());
-        let marked = image.decode(Want { nodata: Some(0), ..want }, decoders)?;
-        if marked.nodata.is_none() || matches!(marked.samples, Samples::F32(_)) {
-            return Ok(Self { raster: marked, nodata: NoData::Unsaid, mask: Vec::new() });
-        }
         let raster = image.decode(want, decoders)?;
+        let unsaid = |raster| Ok(Self { raster, nodata: NoData::Unsaid, mask: Vec::new() });
+        if !image.has_nodata || image.bits == 32 {
+            return unsaid(raster);
+        }
+        let marked = image.decode(Want { nodata: Some(0), ..want }, decoders)?;
+        if marked.nodata.is_none() {
+            return unsaid(raster);
+        }
         let bands = usize::from(raster.bands);
         let (nodata, mask) = match (&raster.samples, &marked.samples) {
             (Samples::U8(own), Samples::U8(marked)) => without_data(own, marked, bands),

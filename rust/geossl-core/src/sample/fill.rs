@@ -223,9 +223,8 @@ impl Source {
         let bands = self.band_map(row).view.as_deref();
         let want = Want { rect, shrink, bands, nodata: self.nodata };
         let mut raster = image.decode(want, &mut scratch.decoders).map_err(|e| self.located(e, row))?;
-        if let (Some(nodata), None) = (self.nodata, raster.nodata) {
-            raster.keep_off(nodata);
-        }
+        // Where all have data, the views must not get the value that says otherwise either.
+        raster.nodata = raster.nodata.or(self.nodata.map(f32::from));
         Ok(raster)
     }
 
