@@ -61,6 +61,16 @@ class Headers:
     """Why images cannot be used."""
     fallbacks: Counter[str]
     """Why rasterio reads images, with their number."""
+    alphas: int
+    """Images with a band that is marked as alpha."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of them."""
+        if not self.alphas:
+            return []
+        what = "it is read as a band; where --loader.bands leaves it out, it says which pixels have data"
+        return [f"images with a band that is marked as alpha: {self.alphas:,}; {what}"]
 
 
 def relative_paths(root: Path, paths: list[str], *, threads: int) -> tuple[list[str], dict[int, str]]:
@@ -89,6 +99,7 @@ def read_headers(root: Path, paths: Sequence[str], *, threads: int, skip: dict[i
     local = [i for i, path in enumerate(paths) if i not in rejected and not is_remote(path)]
     others = {i: "URL" for i, path in enumerate(paths) if i not in rejected and is_remote(path)}
     no_code: list[int] = []
+    alphas = 0
     for start in range(0, len(local), CHUNK):
         chosen = local[start : start + CHUNK]
         headers = _core.image_headers([str(root / paths[i]) for i in chosen], threads=threads)
@@ -102,6 +113,7 @@ def read_headers(root: Path, paths: Sequence[str], *, threads: int, skip: dict[i
             for name, value in _from_core(header, items).items():
                 values[name][i] = value
             acquired[i] = _dates(items, header["datetime"])
+            alphas += header["alpha"] is not None
             if values["transform"][i] is not None and values["crs"][i] is None:
                 no_code.append(i)
     full = [path if is_remote(path) else str(root / path) for path in paths] if others or no_code else []
@@ -121,7 +133,7 @@ def read_headers(root: Path, paths: Sequence[str], *, threads: int, skip: dict[i
     for i, crs in _opened(_crs, full, no_code, threads).items():
         values["crs"][i] = crs
     columns = {name: pa.array(column, SCHEMA.field(name).type) for name, column in values.items()}
-    return Headers(columns, acquired, rejected, fallbacks)
+    return Headers(columns, acquired, rejected, fallbacks, alphas)
 
 
 def _from_core(header: dict[str, Any], items: list[tuple[dict[str, str], str]]) -> dict[str, Any]:

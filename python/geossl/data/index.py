@@ -207,7 +207,7 @@ def _index_list(src: Path, folder: Path, threads: int) -> tuple[Index, IndexRepo
         layout=listed.layout,
         rejected=listed.rejected,
         nulled=listed.nulled,
-        notes=listed.notes,
+        notes=listed.notes + listed.headers.notes,
         fallbacks=listed.headers.fallbacks,
     )
     return Index(listed.table, folder, content_hash(listed.table)), report
@@ -221,7 +221,7 @@ def _index_geotiff(src: Path, folder: Path, options: GeoOptions, threads: int) -
         layout=listed.layout,
         rejected=listed.rejected,
         nulled=listed.nulled,
-        notes=listed.notes,
+        notes=listed.notes + listed.headers.notes,
         fallbacks=listed.headers.fallbacks,
         dates_from=dates_from,
     )

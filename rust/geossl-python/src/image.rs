@@ -39,6 +39,7 @@ fn described(py: Python<'_>, header: std::result::Result<Header, String>) -> PyR
     out.set_item("bands", header.as_ref().map(|header| header.bands))?;
     out.set_item("dtype", header.as_ref().map(|header| header.dtype.name()))?;
     out.set_item("nodata", tiff.and_then(|tiff| tiff.nodata))?;
+    out.set_item("alpha", tiff.and_then(|tiff| tiff.alpha))?;
     out.set_item("overviews", tiff.map_or(&[][..], |tiff| &tiff.overviews))?;
     out.set_item("transform", geo.and_then(|geo| geo.transform.map(<(f64, f64, f64, f64, f64, f64)>::from)))?;
     out.set_item("epsg", geo.and_then(|geo| geo.epsg))?;

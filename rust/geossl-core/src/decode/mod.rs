@@ -269,6 +269,11 @@ impl<'a> Encoded<'a> {
             .ok_or_else(|| Error::data(self.path, format!("box {bounds:?} lies outside the {width} x {height} pixels")))
     }
 
+    /// Number of the band that says which pixels have data, where it is not wanted itself.
+    pub(crate) fn alpha(&self) -> Option<u16> {
+        if let Format::Tiff(tiff) = &self.format { tiff.alpha() } else { None }
+    }
+
     /// The file's bytes, if it is a JPEG file.
     pub fn jpeg(&self) -> Option<&'a [u8]> {
         if let Format::Jpeg(bytes) = self.format { Some(bytes) } else { None }

@@ -35,6 +35,8 @@ pub struct Header {
 pub struct TiffHeader {
     /// The value of samples without data; NaN where a mask or alpha says which these are.
     pub nodata: Option<f64>,
+    /// Number of the band that is alpha.
+    pub alpha: Option<u16>,
     /// Width and height of the overviews, the largest first.
     pub overviews: Vec<(u32, u32)>,
     /// Place and date.
@@ -187,7 +189,12 @@ fn tiff(path: &Path, file: File) -> Result<Header, String> {
         height: tiff.height() as i32,
         bands: tiff.bands() as i16,
         dtype: tiff.dtype(),
-        tiff: Some(Box::new(TiffHeader { nodata: tiff.nodata(), overviews: tiff.overviews(), geo })),
+        tiff: Some(Box::new(TiffHeader {
+            nodata: tiff.nodata(),
+            alpha: tiff.alpha(),
+            overviews: tiff.overviews(),
+            geo,
+        })),
     })
 }
 

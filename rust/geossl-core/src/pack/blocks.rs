@@ -112,10 +112,18 @@ impl Unpacker {
             }
         };
         let mut raster = Raster::new(want.rect, bands as u16, samples);
-        if kind.bits < 32 && kind.nodata != NoData::Unsaid {
+        if kind.bits < 32 && said(kind.nodata, &want) != NoData::Unsaid {
             raster.nodata = want.nodata.map(f32::from);
         }
         Ok((raster, looked_at))
+    }
+}
+
+/// What says which samples have no data; an alpha band that is wanted itself does not.
+fn said(nodata: NoData, want: &Want<'_>) -> NoData {
+    match nodata {
+        NoData::Alpha(band) if want.bands.is_none_or(|bands| bands.contains(&Some(band))) => NoData::Unsaid,
+        other => other,
     }
 }
 
@@ -135,7 +143,7 @@ fn decode<T: Sample + Integer>(
         own: usize::from(kind.bands),
         stored,
         // Floats are marked by NaN.
-        nodata: want.nodata.filter(|_| kind.bits < 32).map(|value| (kind.nodata, T::of(value))),
+        nodata: want.nodata.filter(|_| kind.bits < 32).map(|value| (said(kind.nodata, &want), T::of(value))),
     };
     // All of it is written below.
     out.resize(rect.width as usize * rect.height as usize * bands, T::default());
@@ -203,6 +211,7 @@ impl<T: Sample + Integer> Choice<'_, T> {
                         let no_data = match said {
                             NoData::Value(own) => pixel[band] == T::of(own),
                             NoData::Mask => pixel[self.own] == T::default(),
+                            NoData::Alpha(alpha) => pixel[usize::from(alpha)] == T::default(),
                             NoData::Nowhere | NoData::Unsaid => false,
                         };
                         mark(pixel[band], no_data, want)

@@ -46,6 +46,8 @@ pub enum NoData {
     Value(u16),
     /// Those of the pixels where one more band, stored after the others, is 0.
     Mask,
+    /// Those of the pixels where this band is 0, if it is not wanted itself.
+    Alpha(u16),
 }
 
 /// What a packed image is.
@@ -151,6 +153,7 @@ pub fn encode(kind: &Kind, tables: &[u8], units: &[impl AsRef<[u8]>]) -> Result<
         NoData::Nowhere => (1, 0),
         NoData::Value(value) => (2, value),
         NoData::Mask => (3, 0),
+        NoData::Alpha(band) => (4, band),
     };
     out.extend([kind.bits, kind.codec as u8, kind.orientation, said]);
     out.extend(value.to_le_bytes());
@@ -206,6 +209,7 @@ impl<'a> Record<'a> {
             1 => NoData::Nowhere,
             2 => NoData::Value(u16::from_le_bytes([head[38], head[39]])),
             3 => NoData::Mask,
+            4 => NoData::Alpha(u16::from_le_bytes([head[38], head[39]])),
             _ => return None,
         };
         let kind = Kind {
@@ -218,7 +222,8 @@ impl<'a> Record<'a> {
             orientation: head[36],
         };
         let sides = [kind.size.0, kind.size.1, kind.unit.0, kind.unit.1];
-        if sides.contains(&0) || kind.bands == 0 || !matches!(kind.bits, 8 | 16 | 32) {
+        let there = |nodata| !matches!(nodata, NoData::Alpha(band) if band >= kind.bands);
+        if sides.contains(&0) || kind.bands == 0 || !matches!(kind.bits, 8 | 16 | 32) || !there(kind.nodata) {
             return None;
         }
         let (columns, rows) = kind.grid();

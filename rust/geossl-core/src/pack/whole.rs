@@ -25,6 +25,9 @@ impl Whole {
         if !image.has_nodata || image.bits == 32 {
             return unsaid(raster);
         }
+        if let Some(band) = image.alpha() {
+            return Ok(Self { raster, nodata: NoData::Alpha(band), mask: Vec::new() });
+        }
         let marked = image.decode(Want { nodata: Some(0), ..want }, decoders)?;
         if marked.nodata.is_none() {
             return unsaid(raster);

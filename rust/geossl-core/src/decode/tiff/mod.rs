@@ -102,7 +102,7 @@ impl<'a> Tiff<'a> {
     /// Bands as decoded.
     pub fn bands(&self) -> u16 {
         let image = &self.full.image;
-        if image.palette.is_some() { 3 } else { image.samples - u16::from(self.alpha.is_some()) }
+        if image.palette.is_some() { 3 } else { image.samples }
     }
 
     /// Type of the samples in the file.
@@ -114,8 +114,13 @@ impl<'a> Tiff<'a> {
     /// The value of samples without data; NaN where a mask or alpha says which these are, or where it is NaN.
     pub fn nodata(&self) -> Option<f64> {
         // In the order in which GDAL looks for them.
-        let other = self.alpha.map(|_| f64::NAN);
+        let other = self.alpha().map(|_| f64::NAN);
         if self.full.mask.is_some() { Some(f64::NAN) } else { self.nodata.or(other) }
+    }
+
+    /// Number of the band that is alpha, of integers, if nothing else says which samples are without data.
+    pub fn alpha(&self) -> Option<u16> {
+        self.alpha.filter(|_| self.dtype().bits() < 32 && self.full.mask.is_none() && self.nodata.is_none())
     }
 
     /// Sizes of the overviews, the largest first.
@@ -147,7 +152,10 @@ impl<'a> Tiff<'a> {
         let integers = self.dtype().bits() < 32;
         let looked_at = !integers || want.nodata.is_some();
         let nodata = self.nodata.filter(|_| level.mask.is_none());
-        let alpha = self.alpha.filter(|_| looked_at && level.mask.is_none() && nodata.is_none());
+        // An alpha band is a band like others, as some writers mark the fourth of any bands as alpha; only where it is
+        // left out it says which pixels have data.
+        let left_out = |alpha: &u16| want.bands.is_some_and(|bands| !bands.contains(&Some(*alpha)));
+        let alpha = self.alpha().filter(|_| looked_at).filter(left_out);
 
         let (picks, bands) = self.picks(want.bands, alpha)?;
         let pixels = u64::from(rect.width) * u64::from(rect.height);
@@ -190,7 +198,8 @@ impl<'a> Tiff<'a> {
         let (x, y) = (x0 * factor, y0 * factor);
         let (right, bottom) = (x1.saturating_mul(factor), y1.saturating_mul(factor));
         let rect = Rect { x, y, width: right.min(self.width()) - x, height: bottom.min(self.height()) - y };
-        let nodata = if integers { value.filter(|_| self.has_nodata()) } else { Some(f32::NAN) };
+        let said = level.mask.is_some() || nodata.is_some() || alpha.is_some();
+        let nodata = if integers { value.filter(|_| said) } else { Some(f32::NAN) };
         Ok(Raster { shrink: factor, nodata, ..Raster::new(rect, bands as u16, samples) })
     }
 
@@ -212,12 +221,11 @@ impl<'a> Tiff<'a> {
 
     /// Samples of the file that become bands, and how many bands that makes.
     fn picks(&self, bands: Option<&[Option<u16>]>, alpha: Option<u16>) -> Result<(Vec<Pick>, usize)> {
-        let from = |band: u16| band + u16::from(self.alpha.is_some_and(|alpha| alpha <= band));
         let mut picks: Vec<Pick> = match bands {
-            None => (0..self.bands()).map(|band| Pick { from: from(band), to: Some(usize::from(band)) }).collect(),
+            None => (0..self.bands()).map(|band| Pick { from: band, to: Some(usize::from(band)) }).collect(),
             Some(bands) => {
                 let wanted = bands.iter().enumerate().filter_map(|(to, band)| Some((to, (*band)?)));
-                wanted.map(|(to, band)| Pick { from: from(band), to: Some(to) }).collect()
+                wanted.map(|(to, band)| Pick { from: band, to: Some(to) }).collect()
             }
         };
         let last = bands.into_iter().flatten().flatten().max();
