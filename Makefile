@@ -60,6 +60,16 @@ bench-geotiff: $(VENV)/.wheel ## GeoTIFFs beside rasterio and torchgeo; writes d
 soak: $(VENV)/.wheel ## A hundred thousand batches with flat memory; writes docs/soak.md
 	$(BIN)/python tools/soak.py --report docs/soak.md
 
+FUZZ := rust/geossl-core/fuzz
+FUZZ_SECS ?= 600
+.PHONY: fuzz
+fuzz: | $(VENV)/.tools ## Broken TIFFs without end, for ten minutes (FUZZ_SECS=600)
+	rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
+	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz
+	mkdir -p target/fuzz/corpus
+	cargo +nightly fuzz run --fuzz-dir $(FUZZ) --target-dir target/fuzz tiff target/fuzz/corpus $(FUZZ)/seeds/tiff -- \
+		-max_total_time=$(FUZZ_SECS) -timeout=10 -rss_limit_mb=1024 -max_len=65536 -artifact_prefix=target/fuzz/
+
 .PHONY: results-bmng
 results-bmng: $(VENV)/.wheel ## All arms on the Blue Marble tiles; writes docs/results.md (about an hour on two cores)
 	$(BIN)/python tools/results_bmng.py

@@ -6,7 +6,8 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 const AHEAD_BYTES: libc::off_t = 8 << 20;
 
-/// Starts reading a file, or the start of a large one, into the page cache, without waiting for it. Errors are left to the one who reads it.
+/// Starts reading a file, or the start of a large one, into the page cache, without waiting for it. Errors are left to
+/// the one who reads it.
 pub fn will_need(path: &Path) {
     #[cfg(target_os = "linux")]
     {

@@ -47,7 +47,7 @@ const SPARE_BYTES: usize = OVERHEAD_BYTES as usize / 4;
 
 impl Samples {
     /// Bytes of memory.
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::U8(values) => values.capacity(),
             Self::U16(values) => 2 * values.capacity(),

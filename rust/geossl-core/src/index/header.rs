@@ -67,7 +67,7 @@ pub fn read(path: &Path) -> Result<Header, String> {
             jpeg(&mut reader).map_err(|e| e.explain(broken))?
         }
         [0x89, b'P', b'N', b'G'] => png(&mut reader).map_err(|e| e.explain(broken))?,
-        _ if is_tiff(&magic) => return tiff(path, reader.into_inner()),
+        _ if is_tiff(&magic) => return tiff(path, Input::File(reader.into_inner())),
         _ => return Err("not a JPEG, PNG or TIFF".into()),
     };
     match (i32::try_from(width), i32::try_from(height)) {
@@ -175,13 +175,14 @@ fn byte(reader: &mut BufReader<File>) -> Result<u8, Fault> {
     Ok(one[0])
 }
 
-/// The first image of a TIFF or `BigTIFF`, by the reader that will decode it.
-fn tiff(path: &Path, file: File) -> Result<Header, String> {
+/// The header of the first image of a TIFF or `BigTIFF`, by the reader that will decode it. The error says why it cannot
+/// be used.
+pub fn tiff(path: &Path, input: Input<'_>) -> Result<Header, String> {
     let reason = |e: Error| match e {
         Error::Data { reason, .. } | Error::Io { reason, .. } => reason,
         e => e.to_string(),
     };
-    let tiff = Tiff::open(path, Input::File(file)).map_err(reason)?;
+    let tiff = Tiff::open(path, input).map_err(reason)?;
     let geo = tiff.geo().map_err(reason)?;
     Ok(Header {
         // The reader takes none that do not fit.

@@ -3,10 +3,12 @@
 use super::codec::Codecs;
 use super::ifd::{Reader, Window};
 use super::layout::{Compression, Layout, Predictor};
+use super::planes;
 use super::predict::Undo;
-use super::rows::{Pick, Plan};
+use super::rows::{Pick, Pixels, Plan, Span};
 use crate::Result;
 use crate::crop::Rect;
+use crate::decode::dtype::Dtype;
 use crate::decode::{OVERHEAD_BYTES, Samples};
 
 /// Blocks that are listed before they are read.
@@ -30,6 +32,10 @@ pub struct Blocks {
     block: Vec<u8>,
     row: Vec<u8>,
     tables: Vec<u8>,
+    /// Bands apart.
+    pub planes: Option<Samples>,
+    /// Bytes that the blocks of this part unpack to, so far.
+    work: u64,
     /// Bytes of TIFFs read so far.
     pub read: u64,
 }
@@ -37,7 +43,7 @@ pub struct Blocks {
 /// Where decoded pixels go.
 pub struct Output<'a> {
     /// Pixels of `bands` samples.
-    pub samples: &'a mut Samples,
+    pub samples: Pixels<'a>,
     pub bands: usize,
     /// A pixel's is 0 where alpha is; as long as the pixels are many, or empty where there is no alpha to look at.
     pub mask: &'a mut [u8],
@@ -48,7 +54,6 @@ pub struct Output<'a> {
 struct Piece {
     at: u64,
     len: usize,
-    plane: u16,
     column: u32,
     row: u32,
     /// The rows of the block that it holds, and the pixel that they begin with.
@@ -70,41 +75,46 @@ pub struct Part<'a> {
 impl Part<'_> {
     /// Reads and decodes the part to `out`, all of which is written.
     pub fn decode(&self, blocks: &mut Blocks, out: &mut Output<'_>) -> Result<()> {
-        let Self { reader, layout, rect, .. } = *self;
-        let (bw, bh) = layout.block;
         blocks.start(self)?;
-        let planes = (0..layout.planes()).filter(|&plane| !layout.planar || self.picks.iter().any(|p| p.from == plane));
-        let (mut work, columns) = (0, rect.x / bw..(rect.x + rect.width).div_ceil(bw));
-        for plane in planes {
-            let plan = self.plan(plane, out.bands);
-            for row in rect.y / bh..(rect.y + rect.height).div_ceil(bh) {
-                let block_bytes = layout.row_bytes().saturating_mul(layout.rows(row).into());
-                for column in columns.clone() {
-                    let (across, down) = (u64::from(layout.grid.0), u64::from(layout.grid.1));
-                    let number = (u64::from(plane) * down + u64::from(row)) * across + u64::from(column);
-                    let Some((at, len)) = layout.place(reader, &mut blocks.windows, number)? else {
-                        self.fill(&plan, column, row, out);
-                        continue;
-                    };
-                    let whole = Piece { at, len: 0, plane, column, row, rows: (0, layout.rows(row)), first: 0 };
-                    if layout.compression == Compression::None {
-                        self.rows(whole, len, blocks, out)?;
-                        continue;
-                    }
-                    work += block_bytes;
-                    if len > self.room.saturating_sub(block_bytes) {
-                        return Err(self.too_large(len, "packed"));
-                    }
-                    if work > self.room.saturating_mul(MOST_WORK) {
-                        return Err(self.too_large(work, "in all"));
-                    }
-                    self.push(Piece { len: len as usize, ..whole }, blocks, out)?;
-                }
-            }
+        if self.layout.planar {
+            planes::decode(self, blocks, out)?;
+        } else {
+            self.plane(0, blocks, out)?;
         }
-        self.flush(blocks, out)?;
         blocks.end();
         Ok(())
+    }
+
+    /// Reads and decodes what one plane of blocks has of the part.
+    pub fn plane(&self, plane: u16, blocks: &mut Blocks, out: &mut Output<'_>) -> Result<()> {
+        let Self { reader, layout, rect, .. } = *self;
+        let (bw, bh) = layout.block;
+        let plan = &Plan::new(layout.dtype, (plane, layout.samples_per_block()), self.picks, out.bands, self.nodata);
+        for row in rect.y / bh..(rect.y + rect.height).div_ceil(bh) {
+            let block_bytes = layout.row_bytes().saturating_mul(layout.rows(row).into());
+            for column in rect.x / bw..(rect.x + rect.width).div_ceil(bw) {
+                let (across, down) = (u64::from(layout.grid.0), u64::from(layout.grid.1));
+                let number = (u64::from(plane) * down + u64::from(row)) * across + u64::from(column);
+                let Some((at, len)) = layout.place(reader, &mut blocks.windows, number)? else {
+                    self.fill(plan, column, row, out);
+                    continue;
+                };
+                let whole = Piece { at, len: 0, column, row, rows: (0, layout.rows(row)), first: 0 };
+                if layout.compression == Compression::None {
+                    self.rows(plan, whole, len, blocks, out)?;
+                    continue;
+                }
+                blocks.work += block_bytes;
+                if len > self.room.saturating_sub(block_bytes) {
+                    return Err(self.too_large(len, "packed"));
+                }
+                if blocks.work > self.room.saturating_mul(MOST_WORK) {
+                    return Err(self.too_large(blocks.work, "in all"));
+                }
+                self.push(plan, Piece { len: len as usize, ..whole }, blocks, out)?;
+            }
+        }
+        self.flush(plan, blocks, out)
     }
 
     fn too_large(&self, bytes: u64, what: &str) -> crate::Error {
@@ -113,7 +123,7 @@ impl Part<'_> {
     }
 
     /// Lists the rows of a block that is not packed: those under the rectangle, and of long ones only what is.
-    fn rows(&self, block: Piece, len: u64, blocks: &mut Blocks, out: &mut Output<'_>) -> Result<()> {
+    fn rows(&self, plan: &Plan, block: Piece, len: u64, blocks: &mut Blocks, out: &mut Output<'_>) -> Result<()> {
         let (bytes, (y0, y1)) = (self.layout.row_bytes(), self.inside_rows(block.row));
         let (x0, x1) = self.inside_columns(block.column);
         if u64::from(y1).saturating_mul(bytes) > len {
@@ -133,23 +143,22 @@ impl Part<'_> {
             }
             let at = u64::from(y).saturating_mul(bytes).saturating_add(skip).saturating_add(block.at);
             let first = if apart { x0 } else { 0 };
-            self.push(Piece { at, len: len as usize, rows: (y, to), first, ..block }, blocks, out)?;
+            self.push(plan, Piece { at, len: len as usize, rows: (y, to), first, ..block }, blocks, out)?;
         }
         Ok(())
     }
 
     /// Lists a piece; a long list is worked off.
-    fn push(&self, piece: Piece, blocks: &mut Blocks, out: &mut Output<'_>) -> Result<()> {
+    fn push(&self, plan: &Plan, piece: Piece, blocks: &mut Blocks, out: &mut Output<'_>) -> Result<()> {
         blocks.pieces.push(piece);
-        if blocks.pieces.len() < LISTED { Ok(()) } else { self.flush(blocks, out) }
+        if blocks.pieces.len() < LISTED { Ok(()) } else { self.flush(plan, blocks, out) }
     }
 
     /// Reads and decodes the listed pieces, neighbours in the file together.
-    fn flush(&self, blocks: &mut Blocks, out: &mut Output<'_>) -> Result<()> {
+    fn flush(&self, plan: &Plan, blocks: &mut Blocks, out: &mut Output<'_>) -> Result<()> {
         let mut pieces = std::mem::take(&mut blocks.pieces);
         pieces.sort_unstable_by_key(|piece| piece.at);
         let mut packed = std::mem::take(&mut blocks.packed);
-        let mut plan = None;
         let mut rest = pieces.as_slice();
         while let Some(first) = rest.first() {
             let (start, mut end) = (first.at, first.at.saturating_add(first.len as u64));
@@ -164,10 +173,6 @@ impl Part<'_> {
             let bytes = self.reader.read(start, (end - start) as usize, &mut packed)?;
             blocks.read += end - start;
             for piece in run {
-                let plan = match &mut plan {
-                    Some((plane, plan)) if *plane == piece.plane => plan,
-                    plan => &mut plan.insert((piece.plane, self.plan(piece.plane, out.bands))).1,
-                };
                 self.piece(plan, *piece, &bytes[(piece.at - start) as usize..][..piece.len], blocks, out)?;
             }
         }
@@ -182,24 +187,26 @@ impl Part<'_> {
         let Blocks { codecs, block, row, tables, .. } = blocks;
         let undo = Undo {
             predictor: layout.predictor,
-            bytes: layout.dtype.map_or(1, |dtype| dtype.bytes()),
+            bytes: layout.dtype.map_or(1, Dtype::bytes),
             stride: layout.samples_per_block(),
             big_endian: self.reader.big_endian() && layout.compression != Compression::Jpeg,
         };
-        let pieces_rows = (piece.rows.1 - piece.rows.0) as usize;
+        let rows = (piece.rows.1 - piece.rows.0) as usize;
         if layout.compression == Compression::None {
-            let row_bytes = piece.len / pieces_rows;
+            let row_bytes = piece.len / rows;
             if undo.nothing() && !layout.reversed {
-                return self.copy(plan, piece, |y| &bytes[y * row_bytes..][..row_bytes], out);
+                self.copy(plan, piece, bytes, row_bytes, out);
+                return Ok(());
             }
             grow(block, piece.len).copy_from_slice(bytes);
             if layout.reversed {
                 reverse(&mut block[..piece.len]);
             }
-            return self.undone(plan, piece, row_bytes, undo, (&mut block[..piece.len], row), out);
+            self.undone(plan, piece, row_bytes, undo, (&mut block[..piece.len], row), out);
+            return Ok(());
         }
         let row_bytes = layout.row_bytes() as usize;
-        let to = grow(block, row_bytes * pieces_rows);
+        let to = grow(block, row_bytes * rows);
         if layout.reversed {
             let mut turned = bytes.to_vec();
             reverse(&mut turned);
@@ -207,7 +214,8 @@ impl Part<'_> {
         } else {
             codecs.unpack(self.reader.path, layout, tables, bytes, to)?;
         }
-        self.undone(plan, piece, row_bytes, undo, (to, row), out)
+        self.undone(plan, piece, row_bytes, undo, (to, row), out);
+        Ok(())
     }
 
     /// Takes predictions back in the rows that are wanted, and copies them.
@@ -219,7 +227,7 @@ impl Part<'_> {
         undo: Undo,
         (block, scratch): (&mut [u8], &mut Vec<u8>),
         out: &mut Output<'_>,
-    ) -> Result<()> {
+    ) {
         let (_, x1) = self.inside_columns(piece.column);
         // What lies to the right of the wanted pixels has no part in them, but for a predictor of whole rows.
         let used = (x1 - piece.first) as usize * undo.stride * undo.bytes;
@@ -231,19 +239,18 @@ impl Part<'_> {
                 undo.run(&mut block[start..start + used], scratch);
             }
         }
-        let block = &*block;
-        self.copy(plan, piece, |y| &block[y * row_bytes..][..row_bytes], out)
+        self.copy(plan, piece, block, row_bytes, out);
     }
 
-    /// Copies what is wanted of a piece, given its rows.
-    fn copy<'r>(&self, plan: &Plan, piece: Piece, row: impl Fn(usize) -> &'r [u8], out: &mut Output<'_>) -> Result<()> {
+    /// Copies what is wanted of a piece's rows of `row_bytes`.
+    fn copy(&self, plan: &Plan, piece: Piece, bytes: &[u8], row_bytes: usize, out: &mut Output<'_>) {
         let ((x0, x1), (y0, y1)) = (self.inside_columns(piece.column), self.inside_rows(piece.row));
         for y in y0.max(piece.rows.0)..y1.min(piece.rows.1) {
-            let at = self.position(piece.column, piece.row, x0, y);
-            let skip = (x0 - piece.first) as usize;
-            plan.copy(row((y - piece.rows.0) as usize), skip, at, (x1 - x0) as usize, out.samples, out.mask);
+            let to = self.position(piece.column, piece.row, x0, y);
+            let span = Span { from: (x0 - piece.first) as usize, to, count: (x1 - x0) as usize };
+            let row = &bytes[(y - piece.rows.0) as usize * row_bytes..][..row_bytes];
+            plan.copy(row, span, &mut out.samples, out.mask);
         }
-        Ok(())
     }
 
     /// Fills what a block that is left out covers.
@@ -251,14 +258,8 @@ impl Part<'_> {
         let ((x0, x1), (y0, y1)) = (self.inside_columns(column), self.inside_rows(row));
         for y in y0..y1 {
             let at = self.position(column, row, x0, y);
-            plan.fill(at, (x1 - x0) as usize, out.samples, out.mask);
+            plan.fill(at, (x1 - x0) as usize, &mut out.samples, out.mask);
         }
-    }
-
-    fn plan(&self, plane: u16, bands: usize) -> Plan {
-        let layout = self.layout;
-        let first = if layout.planar { plane } else { 0 };
-        Plan::new(layout.dtype, (first, layout.samples_per_block()), self.picks, bands, self.nodata)
     }
 
     /// The pixels of a column of blocks that lie under the rectangle, counted within the block.
@@ -305,6 +306,7 @@ impl Blocks {
     fn start(&mut self, part: &Part<'_>) -> Result<()> {
         self.windows = <[Window; 2]>::default();
         self.pieces.clear();
+        self.work = 0;
         self.tables.clear();
         if let Some(tables) = part.layout.jpeg_tables {
             let mut buffer = Vec::new();
@@ -321,5 +323,6 @@ impl Blocks {
                 *buffer = Vec::new();
             }
         }
+        self.planes = self.planes.take().filter(|planes| planes.bytes() <= KEPT_BYTES);
     }
 }

@@ -101,8 +101,8 @@ fn transform(
         _ => return Ok(None),
     };
     if pixel_is_point {
-        c -= (a + b) / 2.0;
-        f -= (d + e) / 2.0;
+        c -= f64::midpoint(a, b);
+        f -= f64::midpoint(d, e);
     }
     let found = [a, b, c, d, e, f];
     Ok(found.iter().all(|value| value.is_finite()).then_some(found))

@@ -89,7 +89,8 @@ impl Layout {
         let (width, height) = (first(tag::WIDTH, 0)?, first(tag::HEIGHT, 0)?);
         let samples = first(tag::SAMPLES, 1)?;
         let side = |length: u64| u32::try_from(length).ok().filter(|&side| side > 0 && i32::try_from(side).is_ok());
-        let sides = (side(width), side(height), u16::try_from(samples).ok().filter(|&n| n > 0 && n <= i16::MAX as u16));
+        let sides =
+            (side(width), side(height), u16::try_from(samples).ok().filter(|&n| n > 0 && i16::try_from(n).is_ok()));
         let (Some(width), Some(height), Some(samples)) = sides else {
             return Err(reader.bad(format!("impossible size: {width} x {height} x {samples}")));
         };

@@ -66,16 +66,24 @@ fn integers<T: Whole>(values: &mut [T], bands: usize, valid: &Valid<'_>, wanted:
     let neighbour = wanted.neighbour();
     let other = |value: T| if value == wanted { neighbour } else { value };
     match valid {
-        Valid::All => values.iter_mut().for_each(|value| *value = other(*value)),
+        Valid::All => {
+            for value in values {
+                *value = other(*value);
+            }
+        }
         Valid::Not(nodata) => {
             let nodata = T::of(*nodata);
             if nodata != wanted {
-                values.iter_mut().for_each(|value| *value = if *value == nodata { wanted } else { other(*value) });
+                for value in values {
+                    *value = if *value == nodata { wanted } else { other(*value) };
+                }
             }
         }
         Valid::Mask(mask) => {
             for (pixel, &valid) in values.chunks_exact_mut(bands.max(1)).zip(*mask) {
-                pixel.iter_mut().for_each(|value| *value = if valid == 0 { wanted } else { other(*value) });
+                for value in pixel {
+                    *value = if valid == 0 { wanted } else { other(*value) };
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ mod ifd;
 mod layout;
 mod lzw;
 mod mask;
+mod planes;
 mod predict;
 mod rows;
 mod tags;
@@ -19,7 +20,7 @@ pub use geo::GeoHeader;
 use ifd::{Directory, Reader, Window};
 use layout::Layout;
 use mask::Valid;
-use rows::Pick;
+use rows::{Pick, Pixels};
 
 use super::dtype::Dtype;
 use super::{Input, Raster, Samples, Want};
@@ -160,7 +161,9 @@ impl<'a> Tiff<'a> {
         let (picks, bands) = self.picks(want.bands, alpha)?;
         let pixels = u64::from(rect.width) * u64::from(rect.height);
         let masked = looked_at && (level.mask.is_some() || alpha.is_some() || image.palette.is_some());
-        let room = self.room(level, pixels, bands, masked, max_bytes)?;
+        let apart =
+            planes::held(image, rect, u64::from(rect.width) * picks.len() as u64 * u64::from(self.dtype().bits() / 8));
+        let room = self.room(level, pixels, bands, masked, max_bytes.saturating_sub(apart))?;
 
         let pixels = pixels as usize;
         let mut mask = vec![1; if masked { pixels } else { 0 }];
@@ -178,16 +181,16 @@ impl<'a> Tiff<'a> {
         let part = Part { reader: &self.reader, layout: image, rect, picks: &picks, nodata, room };
         if image.palette.is_some() {
             let one = [Pick { from: 0, to: Some(0) }];
-            let mut out = Output { samples: &mut samples, bands: 1, mask: &mut [] };
+            let mut out = Output { samples: Pixels::of(&mut samples), bands: 1, mask: &mut [] };
             Part { picks: &one, ..part }.decode(blocks, &mut out)?;
             samples = self.colors(&samples, want.bands, nodata, &mut mask)?;
         } else {
-            part.decode(blocks, &mut Output { samples: &mut samples, bands, mask: &mut mask })?;
+            part.decode(blocks, &mut Output { samples: Pixels::of(&mut samples), bands, mask: &mut mask })?;
         }
         if let (Some(layout), true) = (&level.mask, looked_at) {
             let one = [Pick { from: 0, to: Some(0) }];
             let mut bits = Samples::U8(mask);
-            let mut out = Output { samples: &mut bits, bands: 1, mask: &mut [] };
+            let mut out = Output { samples: Pixels::of(&mut bits), bands: 1, mask: &mut [] };
             Part { layout, picks: &one, nodata: None, ..part }.decode(blocks, &mut out)?;
             mask = if let Samples::U8(bits) = bits { bits } else { Vec::new() };
         }

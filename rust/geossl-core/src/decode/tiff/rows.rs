@@ -3,6 +3,23 @@
 use crate::decode::Samples;
 use crate::decode::dtype::Dtype;
 
+/// Where samples are written to.
+pub enum Pixels<'a> {
+    U8(&'a mut [u8]),
+    U16(&'a mut [u16]),
+    F32(&'a mut [f32]),
+}
+
+impl<'a> Pixels<'a> {
+    pub fn of(samples: &'a mut Samples) -> Self {
+        match samples {
+            Samples::U8(values) => Self::U8(values),
+            Samples::U16(values) => Self::U16(values),
+            Samples::F32(values) => Self::F32(values),
+        }
+    }
+}
+
 /// A sample of a pixel and what becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pick {
@@ -10,6 +27,16 @@ pub struct Pick {
     pub from: u16,
     /// Its band of the output; None is alpha, which becomes the mask.
     pub to: Option<usize>,
+}
+
+/// Pixels of a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    /// The first one in the row.
+    pub from: usize,
+    /// And in the output.
+    pub to: usize,
+    pub count: usize,
 }
 
 /// What is taken of a block's pixels.
@@ -42,9 +69,9 @@ impl Plan {
         Self { dtype, stride, picks, bands, same, nodata }
     }
 
-    /// Copies pixels of `row`, from its pixel `skip` on, to the pixels from `at` on of the output and its mask, as many as
-    /// `count`. `row` is little-endian.
-    pub fn copy(&self, row: &[u8], skip: usize, at: usize, count: usize, out: &mut Samples, mask: &mut [u8]) {
+    /// Copies pixels of `row`, which is little-endian, to the output and its mask.
+    #[allow(clippy::float_cmp)] // infinities are no more than equal
+    pub fn copy(&self, row: &[u8], span: Span, out: &mut Pixels<'_>, mask: &mut [u8]) {
         macro_rules! copy {
             ($out:expr, $int:ty) => {
                 copy!($out, $int, |value: $int| value)
@@ -53,16 +80,16 @@ impl Plan {
                 const BYTES: usize = size_of::<$int>();
                 let convert = $convert;
                 let load = |bytes: [u8; BYTES]| convert(<$int>::from_le_bytes(bytes));
-                self.samples::<BYTES, _>(row, skip, at, count, $out, mask, load)
+                self.samples::<BYTES, _>(row, span, $out, mask, load)
             }};
         }
         macro_rules! integers {
             ($out:expr, $int:ty) => {
                 match self.nodata {
-                    None => copy!($out, $int, |value| value as f32),
+                    None => copy!($out, $int, |value| f64::from(value) as f32),
                     Some(nodata) => {
                         let nodata = nodata as $int;
-                        copy!($out, $int, |value| if value == nodata { f32::NAN } else { value as f32 })
+                        copy!($out, $int, |value| if value == nodata { f32::NAN } else { f64::from(value) as f32 })
                     }
                 }
             };
@@ -73,21 +100,21 @@ impl Plan {
         let near = |value: f32| value == narrow || (value - narrow).abs() < f32::EPSILON * (value + narrow).abs() * 2.0;
         let near_wide = |value: f64| value == wide || (value - wide).abs() < f64::EPSILON * (value + wide).abs() * 2.0;
         match (self.dtype, out) {
-            (None, Samples::U8(out)) => bits(row, skip, &mut out[at..at + count]),
-            (Some(Dtype::Uint8), Samples::U8(out)) => copy!(out, u8),
-            (Some(Dtype::Uint16), Samples::U16(out)) => copy!(out, u16),
-            (Some(Dtype::Uint32), Samples::F32(out)) => integers!(out, u32),
-            (Some(Dtype::Int8), Samples::F32(out)) => integers!(out, i8),
-            (Some(Dtype::Int16), Samples::F32(out)) => integers!(out, i16),
-            (Some(Dtype::Int32), Samples::F32(out)) => integers!(out, i32),
-            (Some(Dtype::Float16), Samples::F32(out)) => {
+            (None, Pixels::U8(out)) => bits(row, span.from, &mut out[span.to..span.to + span.count]),
+            (Some(Dtype::Uint8), Pixels::U8(out)) => copy!(out, u8),
+            (Some(Dtype::Uint16), Pixels::U16(out)) => copy!(out, u16),
+            (Some(Dtype::Uint32), Pixels::F32(out)) => integers!(out, u32),
+            (Some(Dtype::Int8), Pixels::F32(out)) => integers!(out, i8),
+            (Some(Dtype::Int16), Pixels::F32(out)) => integers!(out, i16),
+            (Some(Dtype::Int32), Pixels::F32(out)) => integers!(out, i32),
+            (Some(Dtype::Float16), Pixels::F32(out)) => {
                 copy!(out, u16, |value| Some(half(value)).filter(|&value| !near(value)).unwrap_or(f32::NAN));
             }
-            (Some(Dtype::Float32), Samples::F32(out)) if self.nodata.is_none() => copy!(out, f32),
-            (Some(Dtype::Float32), Samples::F32(out)) => {
+            (Some(Dtype::Float32), Pixels::F32(out)) if self.nodata.is_none() => copy!(out, f32),
+            (Some(Dtype::Float32), Pixels::F32(out)) => {
                 copy!(out, f32, |value| if near(value) { f32::NAN } else { value });
             }
-            (Some(Dtype::Float64), Samples::F32(out)) => {
+            (Some(Dtype::Float64), Pixels::F32(out)) => {
                 copy!(out, f64, |value: f64| if near_wide(value) { f32::NAN } else { value as f32 });
             }
             // The output is made for the type.
@@ -95,17 +122,15 @@ impl Plan {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // inlined into `copy`
     fn samples<const BYTES: usize, T: Copy>(
         &self,
         row: &[u8],
-        skip: usize,
-        at: usize,
-        count: usize,
+        span: Span,
         out: &mut [T],
         mask: &mut [u8],
         load: impl Fn([u8; BYTES]) -> T,
     ) {
+        let Span { from: skip, to: at, count } = span;
         let from = &row.as_chunks::<BYTES>().0[skip * self.stride..(skip + count) * self.stride];
         let to = &mut out[at * self.bands..(at + count) * self.bands];
         if self.same {
@@ -129,14 +154,14 @@ impl Plan {
     }
 
     /// Fills pixels of a block that the file leaves out.
-    pub fn fill(&self, at: usize, count: usize, out: &mut Samples, mask: &mut [u8]) {
+    pub fn fill(&self, at: usize, count: usize, out: &mut Pixels<'_>, mask: &mut [u8]) {
         let value = self.nodata.unwrap_or(0.0);
         for &(_, band) in &self.picks {
             let pixels = |band| (at..at + count).map(move |pixel| pixel * self.bands + band);
             match (band, &mut *out) {
-                (Some(band), Samples::U8(out)) => pixels(band).for_each(|i| out[i] = value as u8),
-                (Some(band), Samples::U16(out)) => pixels(band).for_each(|i| out[i] = value as u16),
-                (Some(band), Samples::F32(out)) => {
+                (Some(band), Pixels::U8(out)) => pixels(band).for_each(|i| out[i] = value as u8),
+                (Some(band), Pixels::U16(out)) => pixels(band).for_each(|i| out[i] = value as u16),
+                (Some(band), Pixels::F32(out)) => {
                     let value = self.nodata.map_or(0.0, |_| f32::NAN);
                     pixels(band).for_each(|i| out[i] = value);
                 }
@@ -175,9 +200,9 @@ mod tests {
         for (bits, want) in
             [(0x3C00, 1.0), (0xC000, -2.0), (0x7BFF, 65_504.0), (0x0001, 2f32.powi(-24)), (0x8400, -(2f32.powi(-14)))]
         {
-            assert_eq!(half(bits), want, "{bits:x}");
+            assert_eq!(half(bits).to_bits(), f32::to_bits(want), "{bits:x}");
         }
-        assert_eq!(half(0xFC00), f32::NEG_INFINITY);
+        assert_eq!(half(0xFC00).to_bits(), f32::NEG_INFINITY.to_bits());
         assert!(half(0x7E00).is_nan());
         assert_eq!(half(0x8000).to_bits(), (-0f32).to_bits());
     }
