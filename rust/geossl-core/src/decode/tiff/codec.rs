@@ -4,11 +4,10 @@ use std::path::Path;
 
 use libdeflater::Decompressor as Inflater;
 use turbojpeg::raw;
-use weezl::decode::Decoder as Lzw;
-use weezl::{BitOrder, LzwStatus};
 use zstd::bulk::Decompressor as Unzstd;
 
 use super::layout::{Compression, Layout};
+use super::lzw::Lzw;
 use crate::decode::turbo::Turbo;
 use crate::{Error, Result};
 
@@ -26,7 +25,7 @@ impl Default for Codecs {
     fn default() -> Self {
         Self {
             inflater: Inflater::new(),
-            lzw: Lzw::with_tiff_size_switch(BitOrder::Msb, 8),
+            lzw: Lzw::default(),
             zstd: None,
             turbo: Turbo::new(raw::TJINIT_TJINIT_DECOMPRESS),
             scratch: Vec::new(),
@@ -84,19 +83,7 @@ impl Codecs {
         {
             return Err(Error::data(path, "not read here: old-style LZW compression"));
         }
-        self.lzw.reset();
-        let (mut from, mut to) = (packed, out);
-        while !to.is_empty() {
-            let step = self.lzw.decode_bytes(from, to);
-            from = &from[step.consumed_in..];
-            to = &mut to[step.consumed_out..];
-            match step.status {
-                Ok(LzwStatus::Ok) if step.consumed_in + step.consumed_out > 0 => {}
-                _ if to.is_empty() => {}
-                _ => return Err(broken(path)),
-            }
-        }
-        Ok(())
+        if self.lzw.unpack(packed, out) { Ok(()) } else { Err(broken(path)) }
     }
 
     fn jpeg(&mut self, path: &Path, layout: &Layout, tables: &[u8], packed: &[u8], out: &mut [u8]) -> Result<()> {

@@ -5,6 +5,7 @@ mod codec;
 mod geo;
 mod ifd;
 mod layout;
+mod lzw;
 mod mask;
 mod planes;
 mod predict;
