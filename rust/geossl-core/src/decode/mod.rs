@@ -95,7 +95,7 @@ pub struct Raster {
     /// The part of the image that `samples` holds, in pixels of the image.
     pub rect: Rect,
     /// How many pixels of the image, across and down, one pixel of `samples` stands for: 1, or 2, 4 or 8 in a JPEG
-    /// that was decoded smaller. `samples` has `rect.shrunk(shrink)` pixels.
+    /// that was decoded smaller, or what a TIFF's overview has. `samples` has `rect.shrunk(shrink)` pixels.
     pub shrink: u32,
     /// How far the first column and row reach over the left and upper edge of `rect`, pixels of the image, under
     /// `shrink`.

@@ -49,13 +49,13 @@ pub fn decode(part: &Part<'_>, blocks: &mut Blocks, out: &mut Output<'_>) -> Res
         }
         match (&planes, &mut out.samples) {
             (Samples::U8(planes), Pixels::U8(to)) => {
-                together(planes, count, start, part.picks, out.bands, to, out.mask)
+                together(planes, count, start, part.picks, out.bands, to, out.mask);
             }
             (Samples::U16(planes), Pixels::U16(to)) => {
-                together(planes, count, start, part.picks, out.bands, to, out.mask)
+                together(planes, count, start, part.picks, out.bands, to, out.mask);
             }
             (Samples::F32(planes), Pixels::F32(to)) => {
-                together(planes, count, start, part.picks, out.bands, to, out.mask)
+                together(planes, count, start, part.picks, out.bands, to, out.mask);
             }
             // They were made of the same kind.
             _ => {}
