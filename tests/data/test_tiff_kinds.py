@@ -11,7 +11,7 @@ import tifffile
 from made_images import smooth
 from PIL import Image
 from rasterio.enums import Resampling
-from test_tiff_nodata import check, masked, without
+from test_tiff_nodata import check, check_alpha, masked, without
 from tiff_matrix import GROUND, cut, kept, read, reference, same, write_gdal
 
 from geossl import _core
@@ -262,8 +262,7 @@ def test_pillows_files(tmp_path: Path, mode: str, compression: str | None) -> No
         if mode == "P":
             expected = np.array([file.colormap(1)[i][:3] for i in range(256)], np.uint8)[expected[..., 0]]
     if mode in ("RGBA", "LA"):
-        expected, invalid = masked(path)
-        check(path, expected[..., :-1], invalid[..., :-1])
+        check_alpha(path, expected, expected.shape[2] - 1)
     else:
         windowed(path, expected)
 

@@ -190,11 +190,8 @@ def test_index_and_loader(folder: Path, told: dict[str, list[str | None]]) -> No
     )
     assert done.returncode == 0, done.stderr
     unread = {name for name, said in told.items() if said[-1] is not None}
-    with_size = {
-        path
-        for path, width in zip(*(Index.read(index).table[c].to_pylist() for c in ("path", "width")), strict=True)
-        if width
-    }
+    columns = (Index.read(index).table[name].to_pylist() for name in ("path", "width", "reader"))
+    with_size = {path for path, width, reader in zip(*columns, strict=True) if width and reader is None}
     assert with_size == {f"{folder.name}/{name}" for name in told if name not in unread}
     done = subprocess.run(
         [sys.executable, "-c", LOAD, str(folder), str(Path(__file__).parent), str(LIMIT_MIB)],

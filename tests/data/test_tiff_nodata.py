@@ -133,14 +133,27 @@ def test_alpha_is_a_mask(tmp_path: Path, bands: int, dtype: str, options: dict[s
     expected, invalid = masked(path)
     assert invalid.any()
     np.testing.assert_array_equal(invalid[..., 0], expected[..., -1] == 0)
-    check(path, expected[..., :-1], invalid[..., :-1])
-    got = _core.read_image(path, window=(15, 3, 20, 31), bands=[bands - 2, None, 0], nodata=0)["data"]
-    whole = _core.read_image(path, nodata=0)["data"][3:34, 15:35]
-    np.testing.assert_array_equal(got[..., [0, 2]], whole[..., [bands - 2, 0]])
-    assert not got[..., 1].any()
+    check_alpha(path, expected, bands - 1)
+
+
+def check_alpha(path: Path, image: np.ndarray, alpha: int) -> None:
+    """An alpha band is a band like others; where it is left out, it says which pixels have data."""
+    bands = image.shape[2]
     (header,) = _core.image_headers([path], threads=1)
-    assert header["bands"] == bands - 1
+    assert (header["bands"], header["alpha"]) == (bands, alpha)
     assert np.isnan(header["nodata"])
+    check(path, image, np.zeros_like(image, bool))
+    colors = [band for band in range(bands) if band != alpha]
+    invalid = np.repeat(image[..., [alpha]] == 0, bands, axis=2)
+    for value in VALUES[str(image.dtype)]:
+        got = _core.read_image(path, bands=colors, nodata=value)
+        assert got["nodata"] == value
+        np.testing.assert_array_equal(got["data"], without(image, invalid, value)[..., colors])
+    got = _core.read_image(path, window=(15, 3, 20, 31), bands=[colors[-1], None, alpha], nodata=0)
+    assert got["nodata"] is None
+    moved = without(image, np.zeros_like(invalid), 0)[3:34, 15:35]
+    np.testing.assert_array_equal(got["data"][..., [0, 2]], moved[..., [colors[-1], alpha]])
+    assert not got["data"][..., 1].any()
 
 
 @pytest.mark.parametrize("kind", ["unassalpha", "assocalpha"])
@@ -159,7 +172,7 @@ def test_alpha_among_other_bands(tmp_path: Path, kind: str, planar: bool) -> Non
         metadata=None,
     )
     pixels = image.transpose(1, 2, 0)
-    check(path, pixels[..., :4], np.repeat(pixels[..., 4:] == 0, 4, axis=2))
+    check_alpha(path, pixels, 4)
 
 
 def test_missing_blocks(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ pub struct Layout {
 impl Layout {
     /// Reads a directory. Nothing that a broken one may claim is allocated.
     pub fn read(reader: &Reader<'_>, window: &mut Window, directory: &Directory) -> Result<Self> {
+        for side in [tag::WIDTH, tag::HEIGHT] {
+            if directory.get(side).is_some_and(|entry| entry.count != 1) {
+                return Err(reader.bad("a broken TIFF: a width or height of several values"));
+            }
+        }
         let mut first = |tag, missing| reader.first(window, directory, tag, missing);
         let (width, height) = (first(tag::WIDTH, 0)?, first(tag::HEIGHT, 0)?);
         let samples = first(tag::SAMPLES, 1)?;
@@ -152,7 +157,8 @@ impl Layout {
             return Err(reader.bad(format!("not read here: JPEG compression of {} bands of {kind}", self.samples)));
         }
         match self.photometric {
-            0..=2 | 4 | 5 => {}
+            0..=2 | 4 => {}
+            5 => return Err(reader.bad("not read here: CMYK")),
             PALETTE if self.samples == 1 && self.dtype == Some(Dtype::Uint8) => {
                 if self.palette.is_none_or(|map| map.count != 3 * COLORS || map.size() != 2) {
                     return Err(reader.bad("a broken TIFF: a palette without its colours"));

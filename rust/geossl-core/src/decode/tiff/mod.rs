@@ -144,7 +144,7 @@ impl<'a> Tiff<'a> {
     /// Decodes the wanted rectangle, which lies within the image, to the memory of `spare`, from the overview that suits.
     /// The pixels and what is held beside them take no more than `max_bytes`.
     pub fn decode(&self, want: &Want<'_>, blocks: &mut Blocks, spare: Samples, max_bytes: u64) -> Result<Raster> {
-        let (factor, level) = self.level(want.shrink);
+        let (factor, level) = self.level(want.shrink, want.rect);
         let image = &level.image;
         let Rect { x, y, width, height } = want.rect;
         let (x0, y0) = (x / factor, y / factor);
@@ -207,9 +207,17 @@ impl<'a> Tiff<'a> {
     }
 
     /// The smallest copy of the image that is no smaller than 1 / `shrink` of it, and what part of the size it has.
-    fn level(&self, shrink: u32) -> (u32, &Level) {
+    fn level(&self, shrink: u32, rect: Rect) -> (u32, &Level) {
         let factors = self.overviews.iter().filter_map(|level| Some((self.factor(&level.image)?, level)));
-        factors.filter(|(factor, _)| *factor <= shrink).max_by_key(|(factor, _)| *factor).unwrap_or((1, &self.full))
+        // Some writers leave out a last row or column that would show less than the others.
+        let holds = |factor: u32, image: &Layout| {
+            (rect.x + rect.width).div_ceil(factor) <= image.width
+                && (rect.y + rect.height).div_ceil(factor) <= image.height
+        };
+        factors
+            .filter(|(factor, level)| *factor <= shrink && holds(*factor, &level.image))
+            .max_by_key(|(factor, _)| *factor)
+            .unwrap_or((1, &self.full))
     }
 
     /// By what an overview's size divides the image's; None if by no whole number.
@@ -218,7 +226,8 @@ impl<'a> Tiff<'a> {
         let near = (f64::from(width) / f64::from(overview.width)).round() as u32;
         // Where several numbers would do, it is the power of two.
         [near.next_power_of_two(), near].into_iter().find(|&factor| {
-            factor > 1 && (width.div_ceil(factor), height.div_ceil(factor)) == (overview.width, overview.height)
+            let fits = |side: u32, its: u32| its == side / factor || its == side.div_ceil(factor);
+            factor > 1 && fits(width, overview.width) && fits(height, overview.height)
         })
     }
 
