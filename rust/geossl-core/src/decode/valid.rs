@@ -11,8 +11,8 @@ impl Raster {
         let there: Vec<usize> =
             (0..usize::from(self.bands)).filter(|&band| bands.is_none_or(|bands| bands[band].is_some())).collect();
         match &self.samples {
-            Samples::U8(samples) => self.share(area, &there, samples, |v| f32::from(v) != nodata),
-            Samples::U16(samples) => self.share(area, &there, samples, |v| f32::from(v) != nodata),
+            Samples::U8(samples) => self.share(area, &there, samples, |v| v != nodata as u8),
+            Samples::U16(samples) => self.share(area, &there, samples, |v| v != nodata as u16),
             Samples::F32(samples) => self.share(area, &there, samples, |v| !v.is_nan()),
         }
     }
