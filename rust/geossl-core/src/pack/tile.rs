@@ -15,7 +15,7 @@ const BIT_BYTES: usize = BLOCK / 8;
 /// Level of Zstandard: higher ones gain little on differences and cost much.
 const LEVEL: i32 = 3;
 /// Packed bits are several times as fast to read as Zstandard's, which is taken where it is smaller than this share.
-const WORTH: (usize, usize) = (4, 5);
+const WORTH: (usize, usize) = (2, 3);
 
 const BITS: u8 = 0;
 const ZSTD: u8 = 1;
