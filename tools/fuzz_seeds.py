@@ -33,7 +33,8 @@ def gdal(name: str, data: np.ndarray, *, mask: bool = False, overviews: bool = F
         if mask:
             out.write_mask(np.eye(height, width, dtype=bool))
     if overviews:
-        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as out:
+        small = {"GDAL_TIFF_INTERNAL_MASK": True, "GDAL_TIFF_OVR_BLOCKSIZE": 64}
+        with rasterio.Env(**small), rasterio.open(path, "r+") as out:
             out.build_overviews([2, 4], Resampling.nearest)
 
 

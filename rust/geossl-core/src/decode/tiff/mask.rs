@@ -1,6 +1,7 @@
 //! Samples without data, and bands that an image lacks, in decoded pixels.
 
 use crate::decode::Samples;
+use crate::decode::nodata::{self, Integer};
 
 /// Which samples are data.
 pub enum Valid<'a> {
@@ -11,30 +12,6 @@ pub enum Valid<'a> {
     /// Those of the pixels that are not 0 here.
     Mask(&'a [u8]),
 }
-
-/// A whole number of unsigned bits.
-trait Whole: Copy + PartialEq {
-    fn of(value: f64) -> Self;
-    /// The next one, or of the largest the one before.
-    fn neighbour(self) -> Self;
-}
-
-macro_rules! whole {
-    ($int:ty) => {
-        impl Whole for $int {
-            fn of(value: f64) -> Self {
-                value as $int
-            }
-
-            fn neighbour(self) -> Self {
-                self.checked_add(1).unwrap_or_else(|| self - 1)
-            }
-        }
-    };
-}
-
-whole!(u8);
-whole!(u16);
 
 /// Gives samples without data the value `wanted`, and valid ones of that value the next one. Where nothing is wanted, they
 /// stay what they are. Floats become NaN under a mask. Returns the value, if integers have one.
@@ -62,27 +39,15 @@ pub fn mark(samples: &mut Samples, bands: usize, valid: &Valid<'_>, wanted: Opti
     }
 }
 
-fn integers<T: Whole>(values: &mut [T], bands: usize, valid: &Valid<'_>, wanted: T) {
-    let neighbour = wanted.neighbour();
-    let other = |value: T| if value == wanted { neighbour } else { value };
+fn integers<T: Integer>(values: &mut [T], bands: usize, valid: &Valid<'_>, wanted: T) {
     match valid {
-        Valid::All => {
-            for value in values {
-                *value = other(*value);
-            }
-        }
-        Valid::Not(nodata) => {
-            let nodata = T::of(*nodata);
-            if nodata != wanted {
-                for value in values {
-                    *value = if *value == nodata { wanted } else { other(*value) };
-                }
-            }
-        }
+        Valid::All => values.iter_mut().for_each(|value| *value = nodata::mark(*value, false, wanted)),
+        // A value that the samples can have.
+        Valid::Not(own) => nodata::mark_value(values, T::of(*own as u16), wanted),
         Valid::Mask(mask) => {
             for (pixel, &valid) in values.chunks_exact_mut(bands.max(1)).zip(*mask) {
                 for value in pixel {
-                    *value = if valid == 0 { wanted } else { other(*value) };
+                    *value = nodata::mark(*value, valid == 0, wanted);
                 }
             }
         }
