@@ -228,7 +228,8 @@ class Loader:
         slot_bytes = slots[0].numel() * slots[0].element_size()
         self.memory_bound = loader.slots * slot_bytes + self._core.threads * self._core.thread_bytes
         """Bytes that the loader may use at most: its slots, and for each thread `loader.max_image_mib` for a file, as
-        much for decoding it, 64 MiB for small things and, with `normalize`, two views. Pages of a pack that the system
+        much for decoding it (twice as much where crops may be drawn again for want of data), 64 MiB for small things
+        and, with `normalize`, two views. Pages of a pack that the system
         keeps in memory are not counted: it takes them back when it needs them."""
 
     def __len__(self) -> int:

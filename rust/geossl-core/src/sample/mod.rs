@@ -186,7 +186,9 @@ impl Source {
     pub fn thread_bytes(&self) -> u64 {
         // A view as it was cut and its bands apart are no more than two views of floats.
         let augment = if self.normalize.is_some() { 2 * self.view_bytes() as u64 } else { 0 };
-        2 * self.max_image_bytes + augment + decode::OVERHEAD_BYTES
+        // Where crops may be drawn again, those that were drawn before are kept beside them.
+        let images = if self.nodata.is_some() || self.bits == 32 { 3 } else { 2 };
+        images * self.max_image_bytes + augment + decode::OVERHEAD_BYTES
     }
 
     /// The row that stands at `position` of an epoch.
