@@ -114,7 +114,8 @@ class ColorConfig(Section):
     band_dropout: float = Field(0.0, ge=0, le=1)
     """Probability that a band is dropped: it is 0 after normalisation. At least one stays."""
     mean: tuple[float, ...] | None = None
-    """Per-band mean, of values scaled to 0..1; by default ImageNet's for 8-bit RGB, else measured."""
+    """Per-band mean, of values scaled to 0..1 (floats: as they are); by default ImageNet's for 8-bit RGB, else that of
+    `geossl data stats`, or measured."""
     std: tuple[float, ...] | None = None
     """Per-band standard deviation, of values scaled to 0..1; by default as for the mean."""
 
