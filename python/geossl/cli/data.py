@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -206,27 +207,23 @@ def stats(
     from geossl.data.band_stats import measure_index, stats_path
     from geossl.data.index import Index
     from geossl.errors import UsageError
-    from geossl.progress import image_progress
+    from geossl.progress import counted
 
     if sample < 1:
         raise UsageError(f"--sample {sample}: must be at least 1; --whole takes all images")
     read = Index.read(index, root=root)
-    with image_progress() as bar:
-        task = bar.add_task("measuring", total=None)
+    with counted("measuring") as progress:
         found = measure_index(
             read,
             sample=None if whole else sample,
             seed=seed,
             threads=threads,
             max_image_mib=max_image_mib,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     for line in found.lines():
         print(line)
-    for name, reason in found.failures[:5]:
-        print(f"unreadable: {name}: {reason}")
-    if len(found.failures) > 5:
-        print(f"unreadable: {len(found.failures) - 5:,} more")
+    _print_unreadable(found.failures, where="")
     if found.seed is not None:
         print(f"a sample of {len(read):,} images: --sample takes more, --whole all")
     file = out or stats_path(index)
@@ -292,15 +289,14 @@ def pack(
     from geossl.data.index import Index
     from geossl.data.pack import make_pack, verify_pack
     from geossl.errors import GeosslError, UsageError
-    from geossl.progress import image_progress
+    from geossl.progress import counted
 
     number, _, parts = part.partition("/")
     if not (number.isdecimal() and parts.isdecimal()):
         raise UsageError(f"--part {part}: give it as i/n, such as 3/16")
     which = (int(number), int(parts))
     read = Index.read(index, root=root)
-    with image_progress() as bar:
-        task = bar.add_task("packing", total=None)
+    with counted("packing") as progress:
         report = make_pack(
             read,
             out,
@@ -311,29 +307,25 @@ def pack(
             part=which,
             threads=threads,
             max_image_mib=max_image_mib,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     earlier = f", {report.earlier:,} of them earlier" if report.earlier else ""
     print(f"{report.images - len(report.failures):,} images packed{earlier}")
     if report.bytes_in:
         mib, share = report.bytes_out / 2**20, report.bytes_out / report.bytes_in
         print(f"{report.bytes_in / 2**20:,.1f} MiB of files -> {mib:,.1f} MiB ({share:.1%})")
-    for path, reason in report.failures[:5]:
-        print(f"unreadable: {path}: {reason}")
-    if len(report.failures) > 5:
-        print(f"unreadable: {len(report.failures) - 5:,} more; all are in {out}/pack.parquet")
+    _print_unreadable(report.failures, where=f"; all are in {out}/pack.parquet")
     if report.psnr is not None:
         print(f"lossy: {report.psnr:.1f} dB PSNR against the resized pixels")
     if verify:
-        with image_progress() as bar:
-            task = bar.add_task("verifying", total=None)
+        with counted("verifying") as progress:
             differ, psnr = verify_pack(
                 read,
                 out,
                 part=which,
                 threads=threads,
                 max_image_mib=max_image_mib,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
             )
         if differ:
             path, reason = differ[0]
@@ -361,3 +353,11 @@ def merge(pack: Path, /) -> None:
     from geossl.data.pack import merge_pack
 
     print(f"{merge_pack(pack):,} images -> {pack}")
+
+
+def _print_unreadable(failures: Sequence[tuple[str, str]], *, where: str) -> None:
+    """The first images that could not be read, and how many more there are."""
+    for path, reason in failures[:5]:
+        print(f"unreadable: {path}: {reason}")
+    if len(failures) > 5:
+        print(f"unreadable: {len(failures) - 5:,} more{where}")

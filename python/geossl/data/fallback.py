@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    import pyarrow as pa
-
 _OPENING = threading.Lock()
 
 
@@ -87,13 +85,3 @@ def _may_lack(source: Any, bands: list[int]) -> bool:
     alpha = {number for number, color in enumerate(source.colorinterp, 1) if color == ColorInterp.alpha}
     flags = {flag for band in bands for flag in source.mask_flag_enums[band - 1]}
     return MaskFlags.all_valid not in flags and not (MaskFlags.alpha in flags and alpha & set(bands))
-
-
-def foreign_rows(table: pa.Table) -> dict[str, Any] | None:
-    """The rows of an index that are read through rasterio, as the core takes them; None if there are none."""
-    rows = np.flatnonzero(np.asarray(table["reader"].is_valid()))
-    if not len(rows):
-        return None
-    columns = [table[name].take(rows).to_numpy() for name in ("width", "height", "bands")]
-    columns.append(np.array([BITS.get(dtype, 32) for dtype in table["dtype"].take(rows).to_pylist()]))
-    return {"reader": read_window, "rows": rows, "sizes": np.ascontiguousarray(np.stack(columns, 1), np.int32)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rasterio.warp import transform as warp
+
+from geossl.data.table import transforms
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,13 +27,11 @@ def ground_frames(table: pa.Table, places: np.ndarray) -> np.ndarray:
         has no transform or no coordinate reference system.
 
     """
-    known = np.asarray(table["transform"].is_valid()) & np.asarray(table["crs"].is_valid())
-    frames = np.full((len(table), 6), np.nan)
-    rows = np.flatnonzero(known)
+    frames = transforms(table)
+    frames[~np.asarray(table["crs"].is_valid())] = np.nan
+    rows = np.flatnonzero(~np.isnan(frames[:, 0]))
     if not len(rows):
         return frames
-    values = table["transform"].take(rows).combine_chunks().flatten()
-    frames[rows] = np.asarray(values, float).reshape(-1, 6)
     encoded = table["crs"].combine_chunks().dictionary_encode()
     crs = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     # The first known row of each place.
@@ -48,6 +47,8 @@ def ground_frames(table: pa.Table, places: np.ndarray) -> np.ndarray:
 
 def _refit(frames: np.ndarray, sizes: np.ndarray, source: str, target: str) -> np.ndarray:
     """Affine maps, float64 [N, 6], into another reference system: the best fit to the corners of each image."""
+    from rasterio.warp import transform as warp
+
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
     pixels = corners * sizes[:, None, :]  # [N, 4, 2]
     linear = frames.reshape(-1, 2, 3)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,11 @@ from geossl.data.summary import IndexReport, first_reasons, summarise
 from geossl.data.table import SCHEMA, content_hash, is_remote, table_from_core
 from geossl.errors import UsageError
 from geossl.files import replacing
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from geossl.data.listing import Listed
 
 __all__ = ["GeoOptions", "Index", "IndexReport", "build_index"]
 
@@ -201,21 +206,17 @@ def _index_list(src: Path, folder: Path, threads: int) -> tuple[Index, IndexRepo
             f"{src}: none of its {len(listed.rejected):,} rows can be used: {why}; "
             f"paths start from {folder}: give another folder with --root"
         )
-    report = summarise(
-        listed.table,
-        source=src,
-        layout=listed.layout,
-        rejected=listed.rejected,
-        nulled=listed.nulled,
-        notes=listed.notes + listed.headers.notes,
-        fallbacks=listed.headers.fallbacks,
-    )
-    return Index(listed.table, folder, content_hash(listed.table)), report
+    return Index(listed.table, folder, content_hash(listed.table)), _report(listed, src)
 
 
 def _index_geotiff(src: Path, folder: Path, options: GeoOptions, threads: int) -> tuple[Index, IndexReport]:
     listed, dates_from = read_geotiffs(src, root=folder, options=options, threads=threads)
-    report = summarise(
+    boxes: Literal["objects", "tiles"] = "objects" if options.tile is None else "tiles"
+    return Index(listed.table, folder, content_hash(listed.table), boxes=boxes), _report(listed, src, dates_from)
+
+
+def _report(listed: Listed, src: Path, dates_from: Counter[str] | None = None) -> IndexReport:
+    return summarise(
         listed.table,
         source=src,
         layout=listed.layout,
@@ -225,8 +226,6 @@ def _index_geotiff(src: Path, folder: Path, options: GeoOptions, threads: int) -
         fallbacks=listed.headers.fallbacks,
         dates_from=dates_from,
     )
-    boxes: Literal["objects", "tiles"] = "objects" if options.tile is None else "tiles"
-    return Index(listed.table, folder, content_hash(listed.table), boxes=boxes), report
 
 
 def _index_fmow(src: Path, images: str, threads: int) -> tuple[Index, IndexReport]:

@@ -16,10 +16,9 @@ import torch
 
 from geossl import _core
 from geossl.data import uploads
-from geossl.data.fallback import foreign_rows
 from geossl.data.ground import ground_frames
 from geossl.data.pack import Pack
-from geossl.data.samples import choose_samples
+from geossl.data.samples import choose_samples, foreign_rows
 from geossl.data.stats import LoaderStats, count_reasons
 from geossl.data.table import image_boxes
 from geossl.errors import UsageError

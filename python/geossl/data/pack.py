@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geossl import _core
-from geossl.data.fallback import foreign_rows
+from geossl.data.samples import foreign_rows
 from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 from geossl.files import replacing

@@ -91,6 +91,19 @@ def choose_samples(table: pa.Table, bands: Sequence[str] | None) -> Samples:
     )
 
 
+def foreign_rows(table: pa.Table) -> dict[str, Any] | None:
+    """The rows of an index that are read through rasterio, as the core takes them; None if there are none."""
+    rows = np.flatnonzero(np.asarray(table["reader"].is_valid()))
+    if not len(rows):
+        return None
+    # Only where it is needed: rasterio takes a while to import.
+    from geossl.data.fallback import read_window
+
+    columns = [table[name].take(rows).to_numpy() for name in ("width", "height", "bands")]
+    columns.append(np.array([BITS.get(dtype, 32) for dtype in table["dtype"].take(rows).to_pylist()]))
+    return {"reader": read_window, "rows": rows, "sizes": np.ascontiguousarray(np.stack(columns, 1), np.int32)}
+
+
 def _kind(key: str) -> tuple[int, list[str]]:
     count, _, names = key.partition("|")
     return int(count), names.split(",") if names else []

@@ -9,9 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geossl.data.band_stats import PERCENTILES
-from geossl.errors import GeosslError
-from geossl.files import replacing
-from geossl.viz.summary import GRID, INK, PALETTE
+from geossl.viz.summary import GRID, INK, PALETTE, save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,11 +43,7 @@ def plot_bands(out: Path, stats: BandStats) -> Path:
             _draw(panel, kind, number)
     note = "1st to 99th percentile of the values; dark: the middle half; line: the median"
     figure.supxlabel(note, fontsize=8, color=INK)
-    try:
-        with replacing(out) as file:
-            figure.savefig(file, format="png")
-    except OSError as e:
-        raise GeosslError(f"{out}: cannot write the picture: {e}") from e
+    save(figure, out)
     return out
 
 

@@ -53,12 +53,17 @@ def plot_summary(
     _draw_loss(figure.add_subplot(grid[0, 1]), _read_losses(run / "metrics.jsonl"))
     _draw_pair(figure.add_subfigure(grid[1, 0]), index)
     _draw_results(figure.add_subplot(grid[1, 1]), results)
+    save(figure, out)
+    return out
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write a PNG, whole or not at all. Raises GeosslError if it cannot be written."""
     try:
         with replacing(out) as file:
             figure.savefig(file, format="png")
     except OSError as e:
         raise GeosslError(f"{out}: cannot write the picture: {e}") from e
-    return out
 
 
 def _read_losses(path: Path) -> list[dict[str, Any]]:

@@ -4,9 +4,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::crop::Rect;
 use crate::decode::foreign::{Foreign, Size};
-use crate::decode::{self, Decoders, Input, Raster, Samples, Want};
+use crate::decode::{self, Decoders, Input, Samples, Want};
 use crate::parallel::{ordered, resolve_threads};
 use crate::sample::ForeignImages;
 use crate::{Error, Result};
@@ -71,8 +70,9 @@ pub fn float_bin(value: f32) -> usize {
     ((if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }) >> 16) as usize
 }
 
-/// Looks at the samples of images; `foreign` are those that another library reads. The result is the same for any number of threads (0: all cores). `progress` is
-/// called with the number of images done, some times a second; where it fails, the work ends with that error.
+/// Looks at the samples of images; `foreign` are those that another library reads. The result is the same for any
+/// number of threads (0: all cores). `progress` is called with the number of images done, some times a second; where
+/// it fails, the work ends with that error.
 pub fn measure(
     items: &[Item],
     kinds: &[Kind],
@@ -256,7 +256,7 @@ impl Scratch {
             None
         };
         let bands = usize::from(kind.bands);
-        let lines = lines(&own, rect);
+        let lines = own.lines(rect);
         match (&own.samples, &marked) {
             (Samples::U8(values), None) => self.add(totals, lines, values, |_| true, usize::from),
             (Samples::U16(values), None) => self.add(totals, lines, values, |_| true, usize::from),
@@ -319,16 +319,6 @@ impl Scratch {
             }
         }
     }
-}
-
-/// Where the rows of `rect` lie among a raster's samples.
-fn lines(raster: &Raster, rect: Rect) -> impl Iterator<Item = Range<usize>> + Clone {
-    let (bands, width) = (usize::from(raster.bands), raster.rect.width as usize);
-    let (left, top) = ((rect.x - raster.rect.x) as usize, (rect.y - raster.rect.y) as usize);
-    (top..top + rect.height as usize).map(move |y| {
-        let start = (y * width + left) * bands;
-        start..start + rect.width as usize * bands
-    })
 }
 
 #[cfg(test)]

@@ -98,10 +98,7 @@ fn read_image(
 /// The pixels of `rect` alone.
 fn cut(raster: Raster, rect: Rect) -> Raster {
     fn rows<T: Copy>(values: &[T], raster: &Raster, rect: Rect) -> Vec<T> {
-        let bands = usize::from(raster.bands);
-        let (x, y) = ((rect.x - raster.rect.x) as usize, (rect.y - raster.rect.y) as usize);
-        let rows = values.chunks_exact(raster.rect.width as usize * bands).skip(y).take(rect.height as usize);
-        rows.flat_map(|row| &row[x * bands..][..rect.width as usize * bands]).copied().collect()
+        raster.lines(rect).flat_map(|line| &values[line]).copied().collect()
     }
     if raster.rect == rect {
         return raster;

@@ -14,6 +14,7 @@ pub(crate) mod tiff;
 pub(crate) mod turbo;
 mod valid;
 
+use std::ops::Range;
 use std::path::Path;
 
 pub use self::dtype::Dtype;
@@ -113,6 +114,17 @@ impl Raster {
     pub fn new(rect: Rect, bands: u16, samples: Samples) -> Self {
         let nodata = matches!(samples, Samples::F32(_)).then_some(f32::NAN);
         Self { rect, shrink: 1, ahead: (0, 0), bands, samples, nodata }
+    }
+
+    /// Where the rows of `rect`, which lies within the raster's, are among the samples of a raster of the image's own
+    /// pixels.
+    pub fn lines(&self, rect: Rect) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
+        let (bands, width) = (usize::from(self.bands), self.rect.width as usize);
+        let (left, top) = ((rect.x - self.rect.x) as usize, (rect.y - self.rect.y) as usize);
+        (top..top + rect.height as usize).map(move |y| {
+            let start = (y * width + left) * bands;
+            start..start + rect.width as usize * bands
+        })
     }
 }
 

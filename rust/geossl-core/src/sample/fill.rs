@@ -91,8 +91,7 @@ impl Source {
                 let other = self.better(&image, row, region, &raster, plan, scratch)?;
                 scratch.tally.decode += lap(&mut clock);
                 let raster = other.as_ref().unwrap_or(&raster);
-                let gains = self.gains(row, epoch, position, plan.view);
-                self.cut(raster, region, plan, &gains, (epoch, position), scratch, outs[plan.view])?;
+                self.cut(raster, row, region, plan, (epoch, position), scratch, outs[plan.view])?;
                 scratch.tally.resample += lap(&mut clock);
             }
             if first == 0 {
@@ -174,7 +173,7 @@ impl Source {
         plan: &mut Plan,
         scratch: &mut Scratch,
     ) -> Result<Option<Raster>> {
-        if raster.nodata.is_none() || self.cut == Cut::Center {
+        if raster.nodata.is_none() || !image.has_nodata || self.cut == Cut::Center {
             return Ok(None);
         }
         let bands = self.band_map(row).view.as_deref();
@@ -233,9 +232,9 @@ impl Source {
     fn cut(
         &self,
         raster: &Raster,
+        row: usize,
         region: Rect,
         plan: &Plan,
-        gains: &[f32],
         (epoch, position): (u64, u64),
         scratch: &mut Scratch,
         out: &mut [u8],
@@ -254,7 +253,8 @@ impl Source {
         scratch.resampler.view(raster, area, &geometry, self.crop.size, &mut scratch.cut)?;
         let (size, bands) = (self.crop.size as usize, usize::from(self.bands));
         let cut = View { data: &scratch.cut, size, bands, bits: self.bits, nodata: raster.nodata };
-        scratch.augmenter.run(cut, &self.color_params(epoch, position, view), gains, normalize, out);
+        let (color, gains) = (self.color_params(epoch, position, view), self.gains(row, epoch, position, view));
+        scratch.augmenter.run(cut, &color, &gains, normalize, out);
         Ok(())
     }
 
