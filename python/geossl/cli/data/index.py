@@ -1,0 +1,71 @@
+"""`geossl data index`: places, dates, boxes and categories of images in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def index(
+    src: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    layout: Literal["auto", "fmow", "csv", "geotiff"] = "auto",
+    images: Literal["auto", "rgb", "msrgb", "ms"] = "auto",
+    root: Path | None = None,
+    bands: str | None = None,
+    dates: Path | None = None,
+    date_pattern: str | None = None,
+    tile: int | None = None,
+    threads: int = 0,
+) -> None:
+    """Read the places, dates, boxes and categories of images into one Parquet file.
+
+    SRC is a folder in fMoW's layout (fMoW-rgb, fMoW-full or ready-made crops), or a CSV or Parquet file: the paper's
+    (label, path), SatMAE's (label, path, timestamp), or any with a column `path` and, where known, `lat`, `lon`,
+    `timestamp`, `location_id`, `category`. With --layout geotiff it is any folder of GeoTIFFs (and of what else GDAL
+    reads), or a list of their paths and URLs: places and dates are read from the files, and images that show the same
+    ground are views of one place.
+
+    Examples: `geossl data index planet -o planet.parquet`,
+    `geossl data index naip --layout geotiff --bands red,green,blue,nir --tile 256 -o naip.parquet`
+
+    Parameters
+    ----------
+    src
+        Folder or file.
+    out
+        Index to write.
+    layout
+        auto: fmow for a folder, csv for a file.
+    images
+        Which of fMoW's images: rgb, msrgb or ms; auto takes the first of these that is there.
+    root
+        Folder that a CSV's relative paths start from; by default the CSV's own.
+    bands
+        geotiff: names of the bands, with commas between, of images that have as many and do not name them.
+    dates
+        geotiff: CSV or Parquet file with the columns path (or file name) and timestamp; by default the dates are read
+        from the files' names, else from their tags.
+    date_pattern
+        geotiff: what the dates in the files' or folders' names look like, such as %Y%j for 2017006; by default
+        20170106, 2017-01-06, 20170106T101031 and the forms of Sentinel, Landsat, MODIS, PlanetScope and NAIP are known.
+    tile
+        geotiff: cut scenes into tiles of this many pixels a side, on a grid on the ground that the dates of a place
+        share; by default an image is one view.
+    threads
+        Threads that read; 0 is one for every core.
+    """
+    from geossl.data.index import GeoOptions, build_index
+
+    geo = GeoOptions(bands=bands.split(",") if bands else (), dates=dates, date_pattern=date_pattern, tile=tile)
+    made, report = build_index(src, layout=layout, images=images, root=root, geo=geo, threads=threads)
+    made.write(out)
+    for line in report.lines():
+        print(line)
+    print(f"-> {out}")
+    # The paper has 100 clusters; a small set gets eight places a cluster.
+    print(f"next: geossl data cluster {out} -k {min(100, max(2, report.places // 8))}")
