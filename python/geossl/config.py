@@ -111,6 +111,12 @@ class PairsConfig(Section):
     """What an image without an allowed date does: give two crops of itself, as the paper's, or be left out. A date that
     lacks what is asked for (timestamp, cloud cover, sensor) is no allowed one, and has none."""
 
+    @field_validator("gap_days", mode="before")
+    @classmethod
+    def _unlimited(cls, gap: Any) -> Any:
+        """A command line has no other word for nothing."""
+        return [None if end == "none" else end for end in gap] if isinstance(gap, list | tuple) else gap
+
     @field_validator("gap_days")
     @classmethod
     def _ordered(cls, gap: tuple[float, float | None]) -> tuple[float, float | None]:

@@ -78,7 +78,7 @@ def count_pairs(index: Index, policies: Mapping[str, PairsConfig] = POLICIES, *,
     counts = []
     for name, policy in policies.items():
         has, pairs = _core.pair_counts(pair_options(index.table, index.places, policy), threads=threads)
-        images, places = int(has.sum()), len(np.unique(index.places[has]))
+        images, places = int(has.sum()), int(np.count_nonzero(np.bincount(index.places[has])))
         counts.append(PairCount(name=name, policy=policy, images=images, pairs=pairs, places=places))
     return counts
 

@@ -104,6 +104,7 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
         console.print(f"{run}: going on after step {state.step}", highlight=False)
     elif config.model.init is not None:
         state.learner.start_from(config.model.init, band_names=data.samples.names)
+    _announce(state, console=console)
     try:
         with replacing(run / CONFIG) as file:
             file.write(dump_yaml(config).encode())

@@ -47,10 +47,9 @@ def _draw_views(axes: Axes, views: np.ndarray) -> None:
     most = min(int(views.max()), VIEWS)
     counts = np.bincount(np.minimum(views, VIEWS), minlength=most + 1)[1:]
     axes.bar(np.arange(1, most + 1), counts, 0.85, color=PALETTE[0])
-    if views.max() > VIEWS:
-        axes.set_xlabel(f"images (the last bar: {VIEWS} and more)", fontsize=9, color=INK)
-    else:
-        axes.set_xlabel("images", fontsize=9, color=INK)
+    more = f" (the last bar: {VIEWS} and more)" if views.max() > VIEWS else ""
+    axes.set_xlabel(f"images{more}", fontsize=9, color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _style(axes, f"Images of a place: {len(views):,} places, mean {views.mean():.2f}", "places")
 
 

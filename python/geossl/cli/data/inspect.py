@@ -7,7 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from geossl.config import PairsConfig
+from geossl.config import PairsConfig, Section
+
+
+class Settings(Section):
+    """Those of a training run that are counted."""
+
+    pairs: PairsConfig = PairsConfig()
 
 
 def inspect(
@@ -15,8 +21,8 @@ def inspect(
     /,
     *,
     plot: Path | None = None,
-    pairs: Annotated[PairsConfig | None, Parameter(name="pairs")] = None,
     threads: int = 0,
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Show what an index has: views of its places, the time between them, and how many pairs each policy makes.
 
@@ -39,7 +45,7 @@ def inspect(
     from geossl.data.inspect import inspect_index
 
     read = Index.read(index, images=False)
-    found = inspect_index(read, source=index, policy=pairs, threads=threads)
+    found = inspect_index(read, source=index, policy=settings and settings.pairs, threads=threads)
     for line in found.lines():
         print(line)
     if plot is not None:
