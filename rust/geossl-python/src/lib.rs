@@ -13,6 +13,7 @@ mod image;
 mod index;
 mod loader;
 mod pack;
+mod pairs;
 
 #[pymodule(gil_used = false)]
 mod _core {
@@ -25,6 +26,7 @@ mod _core {
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
         crate::pack::register(m)?;
+        crate::pairs::register(m)?;
         crate::image::register(m)?;
         crate::index::register(m)
     }
