@@ -12,6 +12,7 @@ mod foreign;
 mod image;
 mod index;
 mod loader;
+mod near;
 mod pack;
 mod pairs;
 
@@ -25,6 +26,7 @@ mod _core {
         crate::bandstats::register(m)?;
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
+        crate::near::register(m)?;
         crate::pack::register(m)?;
         crate::pairs::register(m)?;
         crate::image::register(m)?;
