@@ -12,6 +12,7 @@ from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.seeds import seeded
 from geossl.train import losses
+from geossl.train.targets import level_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ class Learner:
             wide = config.geo.feature == "backbone"
             width = num_features(self.model.get_submodule("encoder_q")) if wide else model.dim
             with seeded(config.seed, "geo head"):
-                self.head = GeoHead(features=width, target=geo.target, levels=geo.level_vectors())
+                self.head = GeoHead(features=width, target=geo.target, levels=level_vectors(geo.levels))
             if geo.target == "soft":
                 self._spacing = losses.spacing(self.head.centroids)
 

@@ -15,6 +15,8 @@ from geossl.errors import UsageError
 from geossl.train import losses
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from geossl.config import GeoTarget, TrainConfig
@@ -59,9 +61,10 @@ class GeoTargets:
         """Hex digest of what the index's content hash does not cover: the clusters, and for soft where they lie."""
         return digest(self.clusters, *(self.levels if self.target == "soft" else ()))
 
-    def level_vectors(self) -> list[Tensor]:
-        """The levels' centroids as unit vectors, float32 [K, 3] each."""
-        return [torch.from_numpy(unit_vectors(*centroids.T)).float() for centroids in self.levels]
+
+def level_vectors(levels: Iterable[np.ndarray]) -> list[Tensor]:
+    """The centroids of levels, float64 [K, 2] degrees each, as unit vectors, float32 [K, 3]."""
+    return [torch.from_numpy(unit_vectors(*centroids.T)).float() for centroids in levels]
 
 
 def digest(*arrays: np.ndarray) -> str:
@@ -93,7 +96,7 @@ def read_geo_targets(config: TrainConfig, index: Index) -> GeoTargets:
         how = f"geossl data cluster {config.data} -k 10,100,1000"
         raise UsageError(f"{path}: clusters of one level, and geo.target hierarchy needs several; make them: {how}")
     if target == "soft":
-        vectors = torch.from_numpy(unit_vectors(*read.centroids.T)).float()
+        (vectors,) = level_vectors([read.centroids])
         if len(vectors) < 2 or not losses.spacing(vectors) > 0:
             raise UsageError(f"{path}: geo.target soft needs clusters at different places, two at least")
     chosen = range(len(read.levels)) if target == "hierarchy" else [len(read.levels) - 1]
