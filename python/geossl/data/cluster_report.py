@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from geossl.data.clusters import Clusters
     from geossl.data.index import Index
 
-SAMPLE = 20_000
-"""Places that the silhouette is measured on, where there are more."""
+DISTANCES = 500_000_000
+"""About how many distances the silhouette may take: of as many places as that allows, each to all others."""
+LEAST_SAMPLE = 1000
+"""Places that the silhouette is measured on at the least, if there are as many."""
 _TELLING = 5
 """Clusters that are named as those that tell most."""
 
@@ -68,7 +70,7 @@ class ClusterReport:
     sizes: list[np.ndarray]
     """int64 [K] each: places of each cluster, by level, coarsest first."""
     silhouette: float | None
-    """Mean silhouette of the clustered places, or of a sample; None for a single cluster."""
+    """Mean silhouette of the clustered places, or of a sample of them; None for a single cluster."""
     classes: ClassTable | None
     """None where fewer than two classes are known."""
 
@@ -100,12 +102,18 @@ def describe_clusters(clusters: Clusters, index: Index, *, seed: int = 0, thread
 
 
 def _silhouette(clusters: Clusters, *, seed: int, threads: int) -> float | None:
-    labels = clusters.place_labels()
-    inside = labels >= 0
-    if clusters.k < 2 or inside.sum() <= clusters.k:
+    if clusters.k < 2:
         return None
-    lat, lon = (clusters.places[name].to_numpy()[inside] for name in ("lat", "lon"))
-    return float(np.mean(_core.silhouette(lat, lon, labels[inside], sample=SAMPLE, seed=seed, threads=threads)))
+    places = clusters.places.num_rows
+    _, scores = _core.silhouette(
+        clusters.places["lat"].to_numpy(),
+        clusters.places["lon"].to_numpy(),
+        clusters.place_labels(),
+        sample=max(LEAST_SAMPLE, DISTANCES // places),
+        seed=seed,
+        threads=threads,
+    )
+    return float(scores.mean())
 
 
 def _class_table(clusters: Clusters, index: Index) -> ClassTable | None:

@@ -66,7 +66,7 @@ def cluster_places(
         batch: minibatch: places of a step, by default `BATCH`.
         radius_km: dbscan: how near neighbours are.
         min_places: dbscan: neighbours, itself among them, that make a place a cluster's core, 5 by default; h3: least
-            places of a cell, else it is merged into another, 1 by default.
+            places of a cell, else it is merged into the one with the nearest centre, 1 by default.
         resolution: h3: 0 (1,300 km across) to 15 (1 m).
         weights: whether each place counts once, or as often as it has images.
         seed: seed of k-means.
@@ -102,7 +102,7 @@ def cluster_places(
             levels = _dbscan(points, radius_km=settings["radius_km"], least=settings["min_places"], threads=threads)
         elif method == "h3":
             settings = {"min_places": 1} | settings
-            levels = _h3(points, resolution=settings["resolution"], least=settings["min_places"])
+            levels = _h3(points, resolution=settings["resolution"], least=settings["min_places"], threads=threads)
         else:
             how = {"seed": seed, "n_init": n_init, "max_iter": max_iter}
             settings |= {"k": sizes, **how}
@@ -198,8 +198,8 @@ def _dbscan(points: _Points, *, radius_km: float, least: int, threads: int) -> l
     return [_with_means(points, labels)]
 
 
-def _h3(points: _Points, *, resolution: int, least: int) -> list[_Level]:
-    labels, _ = _core.h3_clusters(points.lat, points.lon, resolution=resolution, min_points=least)
+def _h3(points: _Points, *, resolution: int, least: int, threads: int) -> list[_Level]:
+    labels, _ = _core.h3_clusters(points.lat, points.lon, resolution=resolution, min_points=least, threads=threads)
     return [_with_means(points, labels)]
 
 

@@ -117,7 +117,7 @@ class Clusters:
         else:
             labels[known] = _core.assign_clusters(lat[known], lon[known], self.centroids, threads=threads)
         if self.method == "h3":
-            labels[known] = self._by_cells(lat[known], lon[known], otherwise=labels[known])
+            labels[known] = self._by_cells(lat[known], lon[known], labels[known], threads)
         return np.append(self.parents(level), -1)[labels]
 
     def parents(self, level: int) -> np.ndarray:
@@ -126,16 +126,12 @@ class Clusters:
         first = np.unique(finest, return_index=True)[1][-self.k :]
         return self.place_labels(level)[first]
 
-    def _by_cells(self, lat: np.ndarray, lon: np.ndarray, *, otherwise: np.ndarray) -> np.ndarray:
-        there, first = np.unique(self._cells(*self._coordinates()), return_index=True)
-        cells = self._cells(lat, lon)
+    def _by_cells(self, lat: np.ndarray, lon: np.ndarray, otherwise: np.ndarray, threads: int) -> np.ndarray:
+        how = {"resolution": self.settings["resolution"], "min_points": 1, "threads": threads}
+        there, first = np.unique(_core.h3_clusters(*self._coordinates(), **how)[1], return_index=True)
+        cells = _core.h3_clusters(lat, lon, **how)[1]
         at = np.minimum(np.searchsorted(there, cells), len(there) - 1)
         return np.where(there[at] == cells, self.place_labels()[first][at], otherwise)
-
-    def _cells(self, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
-        """The H3 cell of each point, uint64 [N]."""
-        cells: np.ndarray = _core.h3_clusters(lat, lon, resolution=self.settings["resolution"], min_points=1)[1]
-        return cells
 
     def _by_core_places(self, lat: np.ndarray, lon: np.ndarray, threads: int) -> np.ndarray:
         radius, least = self.settings["radius_km"], self.settings["min_places"]
