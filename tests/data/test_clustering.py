@@ -150,13 +150,14 @@ def test_h3_gives_the_points_of_a_cell_its_cluster(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["kmeans", "balanced"])
 def test_levels_nest_and_are_k_means_of_whole_clusters(tmp_path: Path, method: str) -> None:
     index = make_index(tmp_path)
-    found = cluster_places(index, method=method, k=(40, 4, 12), weights="images")
+    weights = "images" if method == "kmeans" else "places"
+    found = cluster_places(index, method=method, k=(40, 4, 12), weights=weights)
     assert [len(level) for level in found.levels] == [4, 12, 40]
     assert found.places.column_names[-3:] == ["cluster", "cluster_4", "cluster_12"]
     finest = found.place_labels()
     vectors = unit_vectors(found.places["lat"].to_numpy(), found.places["lon"].to_numpy())
     weight = found.places["weight"].to_numpy()
-    assert weight.sum() == len(index)
+    assert weight.sum() == (len(index) if method == "kmeans" else len(weight))
     for level, centroids in enumerate(found.levels):
         labels = found.place_labels(level)
         assert set(labels) == set(range(len(centroids)))
@@ -167,7 +168,7 @@ def test_levels_nest_and_are_k_means_of_whole_clusters(tmp_path: Path, method: s
         lat, lon = random_points(100, 4)
         np.testing.assert_array_equal(found.assign(lat, lon, level=level), found.parents(level)[found.assign(lat, lon)])
         np.testing.assert_array_equal(found.labels(index, level=level), labels[index.places])
-    one = cluster_places(index, method=method, k=40, weights="images")
+    one = cluster_places(index, method=method, k=40, weights=weights)
     np.testing.assert_array_equal(one.place_labels(), finest)
     found.write(tmp_path / "c.parquet")
     read = Clusters.read(tmp_path / "c.parquet")
@@ -278,6 +279,8 @@ def test_the_silhouette_is_scikit_learns(tmp_path: Path) -> None:
         ({"method": "h3", "resolution": 16}, "16"),
         ({"method": "h3", "resolution": -1}, "--resolution -1: must be at least 0"),
         ({"method": "balanced", "k": 10, "max_size": 2}, "2"),
+        ({"method": "balanced", "k": 3, "weights": "images"}, "--weights images: not for --method balanced"),
+        ({"method": "minibatch", "k": 30, "batch": 20}, "--batch 20: must be at least -k 30"),
         ({"k": 0}, "k = 0"),
         ({"k": 301}, "k = 301: the 300 points have 300 distinct coordinates"),
     ],

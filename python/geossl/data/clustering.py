@@ -63,15 +63,15 @@ def cluster_places(
             `dbscan`, groups of any shape and number, dense enough; `h3`, the cells of the H3 grid.
         k: number of clusters, or of each level in any order, for the three forms of k-means.
         max_size: balanced: most places of a cluster; by default places / k, rounded up.
-        batch: minibatch: places of a step, by default `BATCH`.
+        batch: minibatch: places of a step, by default `BATCH`; the last of a round of all places may have fewer.
         radius_km: dbscan: how near neighbours are.
         min_places: dbscan: neighbours, itself among them, that make a place a cluster's core, 5 by default; h3: least
             places of a cell, else it is merged into the one with the nearest centre, 1 by default.
         resolution: h3: 0 (1,300 km across) to 15 (1 m).
-        weights: whether each place counts once, or as often as it has images.
-        seed: seed of k-means.
-        n_init: k-means: runs from different starts, of which the best is kept.
-        max_iter: k-means: most iterations of a run.
+        weights: whether each place counts once, or as often as it has images (not balanced, whose sizes are places).
+        seed: seed of the forms of k-means.
+        n_init: kmeans, balanced: runs from different starts, of which the best is kept.
+        max_iter: kmeans, balanced: most iterations of a run; minibatch: steps.
         threads: 0 is all cores.
 
     Raises:
@@ -88,6 +88,10 @@ def cluster_places(
         "resolution": resolution,
     }
     sizes = _check(method, options)
+    if method == "balanced" and weights == "images":
+        raise UsageError("--weights images: not for --method balanced, whose sizes count places")
+    if method == "minibatch" and batch is not None and batch < sizes[-1]:
+        raise UsageError(f"--batch {batch}: must be at least -k {sizes[-1]}, as the first one starts every cluster")
     settings = {name: value for name, value in options.items() if value is not None}
     lat, lon, images = place_coordinates(index)
     known = np.isfinite(lat) & np.isfinite(lon)
@@ -106,12 +110,16 @@ def cluster_places(
         else:
             how = {"seed": seed, "n_init": n_init, "max_iter": max_iter}
             settings |= {"k": sizes, **how}
+            how["threads"] = threads
             if method == "minibatch":
-                settings.setdefault("batch", BATCH)
-            if method == "balanced":
-                settings.setdefault("max_size", -(-len(points.lat) // sizes[-1]))
-            extra = {option: settings[option] for option in ("batch", "max_size") if option in settings}
-            levels = _kmeans(points, sizes, {**how, "threads": threads}, extra)
+                settings = {"batch": BATCH} | settings
+                finest = _minibatch(points, k=sizes[-1], batch=settings["batch"], **how)
+            elif method == "balanced":
+                settings = {"max_size": -(-len(points.lat) // sizes[-1])} | settings
+                finest = _core.kmeans(points.lat, points.lon, k=sizes[-1], max_size=settings["max_size"], **how)
+            else:
+                finest = _core.kmeans(points.lat, points.lon, k=sizes[-1], weights=points.weight, **how)
+            levels = _coarser(points, finest, sizes[:-1], how)
     except ValueError as e:
         raise UsageError(f"{name}: {e}") from e
     labels, centroids = zip(*levels, strict=True)
@@ -174,13 +182,41 @@ def _check(method: Method, options: dict[str, Any]) -> list[int]:
     return sizes
 
 
-def _kmeans(points: _Points, sizes: list[int], how: dict[str, Any], extra: dict[str, Any]) -> list[_Level]:
-    found = _core.kmeans(points.lat, points.lon, k=sizes[-1], weights=points.weight, **how, **extra)
+def _minibatch(
+    points: _Points, *, k: int, batch: int, seed: int, n_init: int, max_iter: int, threads: int
+) -> dict[str, Any]:
+    """`max_iter` batches drawn anew from all places, then one iteration over all, which leaves no cluster empty."""
+    del n_init  # there is one run
+    # The draws go by the sorted places, so that the order of the index does not matter.
+    lat, lon, weight = (column[np.lexsort(points)] for column in points)
+    fit = _core.MiniBatchKMeans(k=k, seed=seed, threads=threads)
+    draws = np.random.default_rng(seed)
+    order = np.empty(0, np.int64)
+    for _ in range(max_iter):
+        if len(order) == 0:
+            order = draws.permutation(len(lat))
+        chosen, order = order[:batch], order[batch:]
+        fit.partial_fit(lat[chosen], lon[chosen], weights=weight[chosen])
+    return _core.kmeans(
+        points.lat,
+        points.lon,
+        k=k,
+        weights=points.weight,
+        start=fit.centroids,
+        seed=seed,
+        n_init=1,
+        max_iter=1,
+        threads=threads,
+    )
+
+
+def _coarser(points: _Points, found: dict[str, Any], sizes: list[int], how: dict[str, int]) -> list[_Level]:
+    """The levels of these sizes over what k-means found, and that, coarsest first."""
     finest = found["labels"]
-    levels = [(finest, found["centroids"])]
     pull = np.linalg.norm(points.sums(finest), axis=1)
     lat, lon = np.ascontiguousarray(found["centroids"].T)
-    for size in sizes[-2::-1]:
+    levels = [(finest, found["centroids"])]
+    for size in reversed(sizes):
         coarse = _core.kmeans(lat, lon, k=size, weights=pull, **how)
         levels.insert(0, (coarse["labels"][finest], coarse["centroids"]))
     return levels

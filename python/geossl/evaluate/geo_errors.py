@@ -56,6 +56,7 @@ def geo_errors(
     batch: int = 256,
     device: str = "auto",
     threads: int = 0,
+    pack: Path | None = None,
 ) -> GeoErrors:
     """Have the geo head of a run place images, and compare with where their places are.
 
@@ -70,6 +71,7 @@ def geo_errors(
         batch: images that the encoder reads at once.
         device: auto, cpu, cuda or cuda:N.
         threads: decoding threads; 0 is one a core, but for one core.
+        pack: pack that is read in place of the images.
 
     Raises:
         UsageError: there is no such run, it has no geo head, or the images have other bands than it reads.
@@ -91,7 +93,7 @@ def geo_errors(
         context=trained.settings.get("crop", {}).get("context", True),
         device=target,
         batch=batch,
-        loader=LoaderConfig(bands=bands, threads=threads, on_error="skip"),
+        loader=LoaderConfig(pack=pack, bands=bands, threads=threads, on_error="skip"),
         title="predicted places",
     )
     vectors = np.full((len(index), 3), np.nan)

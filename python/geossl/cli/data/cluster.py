@@ -60,13 +60,13 @@ def cluster(
     resolution
         h3: size of the cells, from 0 (1,300 km across) to 15 (1 m).
     weights
-        places: every place counts once; images: as often as it has images.
+        places: every place counts once; images: as often as it has images (not balanced).
     seed
-        Seed of k-means.
+        Seed of kmeans, minibatch and balanced.
     n_init
-        k-means: runs from different starts, of which the best is kept.
+        kmeans, balanced: runs from different starts, of which the best is kept.
     max_iter
-        k-means: most iterations of a run.
+        kmeans, balanced: most iterations of a run; minibatch: steps.
     threads
         Threads; 0 is one for every core. The result is the same for any number.
     """
