@@ -88,6 +88,9 @@ def cluster_places(
         "resolution": resolution,
     }
     sizes = _check(method, options)
+    for option, value, least in (("--seed", seed, 0), ("--n-init", n_init, 1), ("--max-iter", max_iter, 1)):
+        if value < least:
+            raise UsageError(f"{option} {value}: must be at least {least}")
     if method == "balanced" and weights == "images":
         raise UsageError("--weights images: not for --method balanced, whose sizes count places")
     if method == "minibatch" and batch is not None and batch < sizes[-1]:
@@ -112,8 +115,8 @@ def cluster_places(
             settings |= {"k": sizes, **how}
             how["threads"] = threads
             if method == "minibatch":
-                settings = {"batch": BATCH} | settings
-                finest = _minibatch(points, k=sizes[-1], batch=settings["batch"], **how)
+                settings = {"batch": max(BATCH, sizes[-1])} | settings
+                finest = _minibatch(points, sizes[-1], settings["batch"], how)
             elif method == "balanced":
                 settings = {"max_size": -(-len(points.lat) // sizes[-1])} | settings
                 finest = _core.kmeans(points.lat, points.lon, k=sizes[-1], max_size=settings["max_size"], **how)
@@ -165,49 +168,47 @@ def _check(method: Method, options: dict[str, Any]) -> list[int]:
         raise UsageError(f"--method {method}: must be one of {', '.join(_OPTIONS)}")
     for name, value in options.items():
         option = _NEEDED.get(name, "--" + name.replace("_", "-"))
-        if value is not None and name not in _OPTIONS[method]:
+        if value is None:
+            if name in _NEEDED and name in _OPTIONS[method]:
+                raise UsageError(f"--method {method}: needs {option}")
+        elif name not in _OPTIONS[method]:
             of = [other for other, takes in _OPTIONS.items() if name in takes]
             raise UsageError(f"{option}: is for --method {' or '.join(of)}, not {method}")
-        if value is None and name in _NEEDED and name in _OPTIONS[method]:
-            raise UsageError(f"--method {method}: needs {option}")
-        least = 0 if name in {"resolution", "radius_km"} else 1
-        if name != "k" and value is not None and (value < least or (name == "radius_km" and not 0 < value < np.inf)):
-            raise UsageError(f"{option} {value}: must be {'above 0' if name == 'radius_km' else f'at least {least}'}")
+        elif name == "radius_km" and not 0 < value < np.inf:
+            raise UsageError(f"{option} {value:g}: must be above 0")
+        elif name == "resolution" and not 0 <= value <= 15:
+            raise UsageError(f"{option} {value}: must be from 0 to 15")
+        elif name in {"max_size", "batch", "min_places"} and value < 1:
+            raise UsageError(f"{option} {value}: must be at least 1")
     k = options["k"]
     if k is None:
         return []
     sizes = sorted([k] if isinstance(k, int) else k)
     if not sizes or len(set(sizes)) < len(sizes):
         raise UsageError(f"-k {','.join(map(str, sizes))}: the levels must have different numbers of clusters")
+    if sizes[0] < 1:
+        raise UsageError(f"-k {sizes[0]}: must be at least 1")
     return sizes
 
 
-def _minibatch(
-    points: _Points, *, k: int, batch: int, seed: int, n_init: int, max_iter: int, threads: int
-) -> dict[str, Any]:
+def _minibatch(points: _Points, k: int, batch: int, how: dict[str, int]) -> dict[str, Any]:
     """`max_iter` batches drawn anew from all places, then one iteration over all, which leaves no cluster empty."""
-    del n_init  # there is one run
     # The draws go by the sorted places, so that the order of the index does not matter.
-    lat, lon, weight = (column[np.lexsort(points)] for column in points)
-    fit = _core.MiniBatchKMeans(k=k, seed=seed, threads=threads)
-    draws = np.random.default_rng(seed)
-    order = np.empty(0, np.int64)
-    for _ in range(max_iter):
-        if len(order) == 0:
-            order = draws.permutation(len(lat))
-        chosen, order = order[:batch], order[batch:]
+    in_order = np.lexsort(points)
+    lat, lon, weight = (column[in_order] for column in points)
+    fit = _core.MiniBatchKMeans(k=k, seed=how["seed"], threads=how["threads"])
+    draws = np.random.default_rng(how["seed"])
+    coming = np.empty(0, np.int64)
+    for _ in range(how["max_iter"]):
+        if len(coming) == 0:
+            coming = draws.permutation(len(lat))
+        chosen, coming = coming[:batch], coming[batch:]
         fit.partial_fit(lat[chosen], lon[chosen], weights=weight[chosen])
-    return _core.kmeans(
-        points.lat,
-        points.lon,
-        k=k,
-        weights=points.weight,
-        start=fit.centroids,
-        seed=seed,
-        n_init=1,
-        max_iter=1,
-        threads=threads,
+    once = how | {"n_init": 1, "max_iter": 1}
+    found: dict[str, Any] = _core.kmeans(
+        points.lat, points.lon, k=k, weights=points.weight, start=fit.centroids, **once
     )
+    return found
 
 
 def _coarser(points: _Points, found: dict[str, Any], sizes: list[int], how: dict[str, int]) -> list[_Level]:
