@@ -117,17 +117,18 @@ def write_section(
         for target in options.targets
     ]
     places += [f"| *{name}* | {_km([km], 'val')} | {_km([km], 'train')} | - |" for name, km in bounds.items()]
-    seeds = ", ".join(map(str, options.seeds))
+    seeds = f"seed{'s' if len(options.seeds) > 1 else ''} {', '.join(map(str, options.seeds))}"
     several = (
         "mean, and from the least to the most in brackets, over the seeds" if len(options.seeds) > 1 else "one seed"
     )
     lines, places = ["\n".join(table) for table in (lines, places)]
     return f"""## What the geo head predicts
 
-Made by `make results-geo`, as it came out: {several}, no setting chosen on the test places.
+Made by `make results-geo`, as it came out: {several};
+no setting chosen on the test places.
 
 The arm `geo` on the Blue Marble tiles as above, with each `geo.target` and everything else equal: recipe `laptop`,
-batch {BATCH}, {options.epochs} epochs, seed {seeds}. `clusters`: the paper's head, K = {LEVELS[-1]}; `hierarchy`:
+batch {BATCH}, {options.epochs} epochs, {seeds}. `clusters`: the paper's head, K = {LEVELS[-1]}; `hierarchy`:
 heads for {", ".join(map(str, LEVELS))} clusters, the finest the same; `soft`: the same with labels by distance;
 `vector`: the coordinates as a unit vector. The frozen encoder, trained on {first["train_images"]:,} images and tested
 on {first["test_images"]:,}, per cent:

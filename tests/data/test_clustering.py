@@ -278,7 +278,10 @@ def test_the_silhouette_is_scikit_learns(tmp_path: Path) -> None:
         ({"method": "dbscan", "radius_km": 1.0, "min_places": 0}, "--min-places 0: must be at least 1"),
         ({"method": "h3", "resolution": 16}, "--resolution 16: must be from 0 to 15"),
         ({"method": "h3", "resolution": 1, "min_places": 500}, "no cell of resolution 1 has min_points = 500"),
-        ({"method": "balanced", "k": 10, "max_size": 2}, "2"),
+        (
+            {"method": "balanced", "k": 10, "max_size": 2},
+            "max_size = 2: 10 clusters of that size do not hold 300 points",
+        ),
         ({"method": "balanced", "k": 3, "weights": "images"}, "--weights images: not for --method balanced"),
         ({"method": "minibatch", "k": 30, "batch": 20}, "--batch 20: must be at least -k 30"),
         ({"k": (0, 3)}, "-k 0: must be at least 1"),

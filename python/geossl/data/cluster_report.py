@@ -131,8 +131,7 @@ def _class_table(clusters: Clusters, index: Index) -> ClassTable | None:
     order = np.argsort(-overall, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    cells, count = np.unique(np.stack([labels, rank[classes]]), axis=1, return_counts=True)
-    cluster, code = cells
+    cluster, code, count = _count(labels, rank[classes])
     best, runner = _two_best(cluster, count)
     first = best[cluster]
     # What the other places of a cluster would guess for one of a cell: the cell's class has one place less.
@@ -175,10 +174,17 @@ def _place_classes(index: Index) -> np.ndarray:
     out = np.full(places, -1, np.int64)
     known = index.labels >= 0
     if known.any():
-        cells, count = np.unique(np.stack([index.places[known], index.labels[known]]), axis=1, return_counts=True)
-        best, _ = _two_best(cells[0], count)
-        out[: len(best)] = np.where(best >= 0, cells[1][best], -1)
+        place, code, count = _count(index.places[known].astype(np.int64), index.labels[known])
+        best, _ = _two_best(place, count)
+        out[: len(best)] = np.where(best >= 0, code[best], -1)
     return out
+
+
+def _count(group: np.ndarray, code: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pairs of group and code that there are, in their order, and how often each is there; int64 each."""
+    codes = int(code.max()) + 1
+    pairs, count = np.unique(group * codes + code, return_counts=True)
+    return pairs // codes, pairs % codes, count
 
 
 def _two_best(group: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
