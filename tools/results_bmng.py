@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,11 +133,31 @@ def main() -> None:
         words = ["--recipe", arm, *SETTINGS, "--epochs", str(options.epochs), "--seed", str(options.seed)]
         minutes[arm] = train(index, run, *words)
         reports[arm] = probe(index, run)
+    put_sections(write_page(options, reports, minutes, chosen))
+
+
+def put_sections(text: str) -> None:
+    """Print sections of the page of results, and write them: in place of those of the same titles, or at its end."""
+    print(text)
     page = ROOT / "docs" / "results.md"
+    old = page.read_text() if page.exists() else "# Results\n"
+    sections = dict(_sections(old) + _sections(text))
     partial = page.with_suffix(".partial")
-    partial.write_text(write_page(options, reports, minutes, chosen))
+    partial.write_text("\n".join(sections.values()))
     partial.replace(page)
     print(f"-> {page}")
+
+
+def _sections(text: str) -> list[tuple[str, str]]:
+    """The page's parts that begin with a title of the first or the second level: (title, text with one line end)."""
+    parts = re.split(r"^(?=##? )", text, flags=re.MULTILINE)
+    return [(part.splitlines()[0], part.rstrip() + "\n") for part in parts if part.strip()]
+
+
+def machine() -> str:
+    """What the figures were made on."""
+    cores = f"{os.cpu_count()} cores ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
+    return f"{cores}, Python\n{platform.python_version()}, torch {torch.__version__}, geossl {geossl.__version__}."
 
 
 def write_page(
@@ -145,7 +166,7 @@ def write_page(
     minutes: dict[str, float],
     chosen: dict[float, dict[str, Any]],
 ) -> str:
-    """The page, from the reports alone."""
+    """The sections, from the reports alone."""
     first = reports[ARMS[0]]
     lines = []
     for method in ("linear", "knn"):
@@ -199,8 +220,7 @@ and tested on the *training* places alone, a fifth of them held out ({held_out["
 
 ## Machine
 
-{os.cpu_count()} cores ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()}), Python
-{platform.python_version()}, torch {torch.__version__}, geossl {geossl.__version__}.
+{machine()}
 """
 
 
