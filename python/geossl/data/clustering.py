@@ -111,7 +111,7 @@ def cluster_places(
             settings = {"min_places": 1} | settings
             levels = _h3(points, resolution=settings["resolution"], least=settings["min_places"], threads=threads)
         else:
-            how = {"seed": seed, "n_init": n_init, "max_iter": max_iter}
+            how: dict[str, Any] = {"seed": seed, "n_init": n_init, "max_iter": max_iter}
             settings |= {"k": sizes, **how}
             how["threads"] = threads
             if method == "minibatch":
@@ -191,7 +191,7 @@ def _check(method: Method, options: dict[str, Any]) -> list[int]:
     return sizes
 
 
-def _minibatch(points: _Points, k: int, batch: int, how: dict[str, int]) -> dict[str, Any]:
+def _minibatch(points: _Points, k: int, batch: int, how: dict[str, Any]) -> dict[str, Any]:
     """`max_iter` batches drawn anew from all places, then one iteration over all, which leaves no cluster empty."""
     # The draws go by the sorted places, so that the order of the index does not matter.
     in_order = np.lexsort(points)
@@ -211,7 +211,7 @@ def _minibatch(points: _Points, k: int, batch: int, how: dict[str, int]) -> dict
     return found
 
 
-def _coarser(points: _Points, found: dict[str, Any], sizes: list[int], how: dict[str, int]) -> list[_Level]:
+def _coarser(points: _Points, found: dict[str, Any], sizes: list[int], how: dict[str, Any]) -> list[_Level]:
     """The levels of these sizes over what k-means found, and that, coarsest first."""
     finest = found["labels"]
     pull = np.linalg.norm(points.sums(finest), axis=1)
