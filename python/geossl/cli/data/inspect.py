@@ -45,7 +45,7 @@ def inspect(
     from geossl.data.inspect import inspect_index
 
     read = Index.read(index, images=False)
-    found = inspect_index(read, source=index, policy=settings and settings.pairs, threads=threads)
+    found = inspect_index(read, source=index, policy=None if settings is None else settings.pairs, threads=threads)
     for line in found.lines():
         print(line)
     if plot is not None:

@@ -35,7 +35,9 @@ pub fn count(pairs: &Pairs, threads: usize) -> Counts {
     });
     let mut out = Counts { partnered: vec![false; pairs.places.rows()], pairs: 0 };
     for (partnered, number) in found {
-        partnered.into_iter().for_each(|row| out.partnered[row as usize] = true);
+        for row in partnered {
+            out.partnered[row as usize] = true;
+        }
         out.pairs += number / 2;
     }
     out
@@ -71,14 +73,19 @@ fn by_keys(pairs: &Pairs, dates: &mut [u32]) -> Vec<u64> {
             let row = dates[at(i)];
             let gap = |j: usize| time(row).abs_diff(time(dates[at(j)]));
             while entered < i && gap(entered) >= least {
-                keys(pairs, dates[at(entered)]).for_each(|(key, _)| *seen.entry(key).or_default() += 1);
+                for (key, _) in keys(pairs, dates[at(entered)]) {
+                    *seen.entry(key).or_default() += 1;
+                }
                 entered += 1;
             }
             while left < entered && gap(left) > most {
-                keys(pairs, dates[at(left)]).for_each(|(key, _)| *seen.entry(key).or_default() -= 1);
+                for (key, _) in keys(pairs, dates[at(left)]) {
+                    *seen.entry(key).or_default() -= 1;
+                }
                 left += 1;
             }
-            let allowed: i64 = keys(pairs, row).map(|(key, sign)| sign * seen.get(&key).copied().unwrap_or(0)).sum();
+            let allowed: i64 =
+                keys(pairs, row).into_iter().map(|(key, sign)| sign * seen.get(&key).copied().unwrap_or(0)).sum();
             partners[at(i)] += allowed as u64;
         }
     }
@@ -87,7 +94,7 @@ fn by_keys(pairs: &Pairs, dates: &mut [u32]) -> Vec<u64> {
 
 /// What to count dates by, as (season, sensor), and whether those with the key of a date are among its partners, 1, or
 /// to be taken off again, -1.
-fn keys(pairs: &Pairs, row: u32) -> impl Iterator<Item = ((i64, i64), i64)> {
+fn keys(pairs: &Pairs, row: u32) -> Vec<((i64, i64), i64)> {
     const ALL: i64 = i64::MIN;
     let season = pairs.season.get(row as usize).copied().unwrap_or(0);
     // The season of any year is below those of years.
@@ -103,9 +110,7 @@ fn keys(pairs: &Pairs, row: u32) -> impl Iterator<Item = ((i64, i64), i64)> {
         Match::Same => &[(sensor, 1)],
         Match::Other => &[(ALL, 1), (sensor, -1)],
     };
-    let product: Vec<_> =
-        seasons.iter().flat_map(|&(a, plus)| sensors.iter().map(move |&(b, sign)| ((a, b), plus * sign))).collect();
-    product.into_iter()
+    seasons.iter().flat_map(|&(a, plus)| sensors.iter().map(move |&(b, sign)| ((a, b), plus * sign))).collect()
 }
 
 /// How many unordered pairs of dates of one place are how far apart: pair counts between each edge (microseconds,
@@ -128,7 +133,9 @@ pub fn gap_histogram(places: &Places, timestamp: &[i64], edges: &[u64], threads:
     });
     let mut below = vec![0u64; edges.len() + 1];
     for part in found {
-        below.iter_mut().zip(part).for_each(|(sum, count)| *sum += count);
+        for (sum, count) in below.iter_mut().zip(part) {
+            *sum += count;
+        }
     }
     below.windows(2).map(|ends| ends[1] - ends[0]).collect()
 }
