@@ -13,6 +13,7 @@ __all__ = [
     "__version__",
     "assign_clusters",
     "band_stats",
+    "check_images",
     "haversine_km",
     "image_headers",
     "index_fmow_names",
@@ -26,6 +27,7 @@ __all__ = [
     "pack_verify",
     "pack_write",
     "read_image",
+    "same_bytes",
 ]
 
 __version__: str
@@ -54,6 +56,20 @@ def band_stats(
     max_image_bytes: int,
     progress: Callable[[int], object],
 ) -> dict[str, Any]: ...
+def check_images(
+    paths: Sequence[str],
+    sizes: NDArray[np.int32],
+    dtypes: Sequence[str],
+    boxed: NDArray[np.bool_],
+    *,
+    foreign: dict[str, Any] | None,
+    threads: int,
+    max_image_bytes: int,
+    progress: Callable[[int], object],
+) -> list[tuple[int, str]]: ...
+def same_bytes(
+    paths: Sequence[str], *, threads: int, progress: Callable[[int, int], object]
+) -> tuple[NDArray[np.int64], list[tuple[int, str]]]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
 def image_headers(paths: Sequence[str | PathLike[str]], *, threads: int) -> list[dict[str, Any]]: ...
 def read_image(
