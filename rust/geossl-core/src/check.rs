@@ -44,7 +44,7 @@ pub fn broken(
             scratch.check(&items[number as usize], foreign, max_image_bytes, &stop)
         },
         |result| {
-            let mut take = || {
+            let take = || {
                 if let Some((number, outcome)) = result {
                     done += 1;
                     match outcome {
