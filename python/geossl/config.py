@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from geossl.errors import UsageError
 
 Arm = Literal["moco", "tp", "geo", "geo_tp", "geoloc", "supervised"]
+GeoTarget = Literal["clusters", "hierarchy", "soft", "vector"]
 
 
 class Section(BaseModel):
@@ -142,12 +143,16 @@ class ModelConfig(Section):
 
 
 class GeoConfig(Section):
-    """The geo-location classification head (arms geo, geo_tp, geoloc)."""
+    """The geo-location head (arms geo, geo_tp, geoloc)."""
 
+    target: GeoTarget = "clusters"
+    """What it predicts of a place: its cluster, as the paper (clusters); its cluster at each level of a hierarchical
+    clusters file (hierarchy, made by `geossl data cluster -k 10,100,1000`); a distribution over the clusters that falls
+    with their distance (soft); or its coordinates as a unit vector, which needs no clusters (vector)."""
     infonce_weight: float = Field(1.0, ge=0)
     """Weight of InfoNCE in the loss (alpha)."""
     weight: float = Field(1.0, ge=0)
-    """Weight of the cluster cross-entropy in the loss (beta)."""
+    """Weight of the geo head's loss (beta)."""
     feature: Literal["projection", "backbone"] = "projection"
     """What the head reads: the un-normalised projection, as in the paper's code, or the backbone's feature."""
 
@@ -202,7 +207,7 @@ class TrainConfig(Section):
 
     @property
     def geographic(self) -> bool:
-        """Whether the cluster of the place is predicted."""
+        """Whether the place is predicted."""
         return self.arm in {"geo", "geo_tp", "geoloc"}
 
 
@@ -324,6 +329,8 @@ def _faults(config: TrainConfig) -> list[str]:
         faults.append("crop.center: the central square is cut after a resize; set crop.resize too")
     if not 0 <= config.color.blur_sigma[0] <= config.color.blur_sigma[1]:
         faults.append(f"color.blur_sigma: 0 <= from <= to must hold, not {config.color.blur_sigma}")
+    if config.geo.target != "clusters" and not config.geographic:
+        faults.append(f"geo.target: for the geo head, which the arm {config.arm} has not (use geo, geo_tp or geoloc)")
     if config.contrastive and config.batch % model.bn_groups:
         faults.append(f"batch ({config.batch}) must be a multiple of model.bn_groups ({model.bn_groups})")
     if config.contrastive and model.queue is not None and model.queue % config.batch:

@@ -9,7 +9,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics.pairwise import haversine_distances
 
 from geossl import _core
-from geossl.data.clusters import Clusters, cluster_places, default_path
+from geossl.data.clustering import cluster_places
+from geossl.data.clusters import Clusters, default_path
 from geossl.data.index import Index
 from geossl.errors import UsageError
 

@@ -15,7 +15,8 @@ from torchvision.models import resnet18
 from training_data import FakeLoader, make_index, make_table
 
 from geossl.config import make_config
-from geossl.data.clusters import cluster_places, default_path
+from geossl.data.clustering import cluster_places
+from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import GeosslError, UsageError
 from geossl.models.backbone import CHECKPOINT, load_backbone
@@ -101,9 +102,9 @@ def test_the_device_and_the_loader_make_the_same_views(data, loader, arm):
 FIGURES = {
     "moco": {"infonce", "pretext_acc"},
     "tp": {"infonce", "pretext_acc"},
-    "geo": {"infonce", "pretext_acc", "geo", "geo_acc"},
-    "geo_tp": {"infonce", "pretext_acc", "geo", "geo_acc"},
-    "geoloc": {"geo", "geo_acc"},
+    "geo": {"infonce", "pretext_acc", "geo", "geo_acc", "geo_km"},
+    "geo_tp": {"infonce", "pretext_acc", "geo", "geo_acc", "geo_km"},
+    "geoloc": {"geo", "geo_acc", "geo_km"},
     "supervised": {"class_acc"},
 }
 

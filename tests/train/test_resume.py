@@ -14,7 +14,8 @@ from rich.console import Console
 from training_data import IMAGES, make_index
 
 from geossl.config import dump_yaml, make_config
-from geossl.data.clusters import cluster_places, default_path
+from geossl.data.clustering import cluster_places
+from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.models.backbone import CHECKPOINT
 from geossl.train import train

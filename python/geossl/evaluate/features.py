@@ -10,16 +10,19 @@ import torch
 from geossl.augment import normalize
 from geossl.config import CropConfig, LoaderConfig
 from geossl.data.loader import Loader
-from geossl.errors import GeosslError
+from geossl.data.samples import choose_samples
+from geossl.errors import GeosslError, UsageError
 from geossl.progress import image_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from geossl.data.index import Index
+    from geossl.models.backbone import LoadedBackbone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +39,16 @@ class Features:
     """The image's row in the index, int64 [N]."""
     failures: list[tuple[str, str]]
     """Unreadable images that were left out or replaced: (path, reason)."""
+
+
+def check_bands(
+    index: Index, rows: NDArray[np.int64], encoder: LoadedBackbone, *, bands: list[str] | None, run: Path
+) -> None:
+    """Raise UsageError unless the images of `rows` have as many bands as the encoder of `run` reads."""
+    found = choose_samples(index.table.take(rows), bands).bands
+    if found != encoder.bands:
+        name = index.source or "the index"
+        raise UsageError(f"{name}: images of {found} bands; the encoder of {run} reads {encoder.bands}")
 
 
 def extract(

@@ -14,16 +14,15 @@ from rich.table import Table
 
 from geossl.config import LoaderConfig
 from geossl.data.index import Index
-from geossl.data.samples import choose_samples
 from geossl.device import resolve_device
 from geossl.errors import GeosslError, UsageError
-from geossl.evaluate.features import Features, extract
+from geossl.evaluate.features import Features, check_bands, extract
 from geossl.evaluate.knn import predict_knn
 from geossl.evaluate.linear import LR_GRID, choose_lr, fit_linear, predict_linear
 from geossl.evaluate.metrics import Scores, score
 from geossl.evaluate.split import count_oblong, split_rows
 from geossl.files import replacing
-from geossl.models.backbone import LoadedBackbone, load_backbone, random_backbone
+from geossl.models.backbone import load_backbone, random_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,7 +171,7 @@ def probe(
         raise UsageError(f"{data}: the training images show a single place: no --lr can be chosen; give one")
     rows = np.concatenate([split.train, split.test])
     bands = trained.settings.get("loader", {}).get("bands")
-    _check_bands(index, rows, trained, bands=bands, run=run, data=data)
+    check_bands(index, rows, trained, bands=bands, run=run)
     used = torch.from_numpy(np.unique(index.labels[rows]))
 
     encoders = {str(trained.settings.get("arm", "trained")): trained}
@@ -266,20 +265,6 @@ def _classify(
         )
         for method, probabilities in (("linear", linear), ("knn", knn))
     ]
-
-
-def _check_bands(
-    index: Index,
-    rows: NDArray[np.int64],
-    encoder: LoadedBackbone,
-    *,
-    bands: list[str] | None,
-    run: Path,
-    data: Path,
-) -> None:
-    found = choose_samples(index.table.take(rows), bands).bands
-    if found != encoder.bands:
-        raise UsageError(f"{data}: images of {found} bands; the encoder of {run} reads {encoder.bands}")
 
 
 def _unreadable(failures: list[tuple[str, str]]) -> list[str]:

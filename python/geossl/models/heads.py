@@ -1,13 +1,19 @@
-"""What sits on the encoder: MoCo-v2's projection, and the geo-location classifier."""
+"""What sits on the encoder: MoCo-v2's projection, and the head that predicts where an image was taken."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
+
+    from geossl.config import GeoTarget
 
 
 def projection_head(*, features: int, dim: int) -> nn.Sequential:
@@ -16,16 +22,47 @@ def projection_head(*, features: int, dim: int) -> nn.Sequential:
 
 
 class GeoHead(nn.Module):
-    """Predicts the cluster of an image's place: ReLU, then a linear layer (the paper's released code).
+    """Predicts the place of an image: ReLU, then a linear layer (the paper's released code).
+
+    The layer has an output for each cluster of each level, one level after the other, which is the same as a linear
+    head for each level; or, for the target vector, three: a direction from the centre of the globe.
 
     The ReLU is not in place: its input is the projection, which InfoNCE needs too.
     """
 
-    def __init__(self, *, features: int, classes: int) -> None:
+    centroids: Tensor  # float32 [K, 3], unit vectors of the finest level; [0, 3] for the target vector
+
+    def __init__(self, *, features: int, target: GeoTarget, levels: Sequence[Tensor]) -> None:
+        """Build for images' features of that width.
+
+        Args:
+            features: width of what the head reads.
+            target: what it predicts.
+            levels: [K, 3] each: the centroids of the levels of clusters that are predicted, coarsest first, as unit
+                vectors; none for the target vector.
+
+        """
         super().__init__()
-        self.layers = nn.Sequential(nn.ReLU(), nn.Linear(features, classes))
+        self.target = target
+        self.sizes = [len(centroids) for centroids in levels]
+        """How many clusters each level has."""
+        outputs = 3 if target == "vector" else sum(self.sizes)
+        self.layers = nn.Sequential(nn.ReLU(), nn.Linear(features, outputs))
+        centroids = torch.empty(0, 3) if target == "vector" else levels[-1].float()
+        # Not among the weights, which have the authors' names alone; a checkpoint keeps them beside.
+        self.register_buffer("centroids", centroids, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """float32 [B, features] -> logits, float32 [B, classes]."""
-        logits: Tensor = self.layers(features)
-        return logits
+        """float32 [B, features] -> float32 [B, outputs]: logits of the clusters, or a vector of any length."""
+        output: Tensor = self.layers(features)
+        return output
+
+    def by_level(self, output: Tensor) -> tuple[Tensor, ...]:
+        """The logits of each level, float32 [B, K] each, coarsest first, of what `forward` gave."""
+        return torch.split(output, self.sizes, dim=1)
+
+    def place(self, output: Tensor) -> Tensor:
+        """The predicted place, float32 [B, 3] unit vectors: the centroid of the likeliest of the finest clusters."""
+        if self.target == "vector":
+            return F.normalize(output)
+        return self.centroids[self.by_level(output)[-1].argmax(1)]

@@ -67,7 +67,7 @@ class TrainState:
 def save(state: TrainState) -> None:
     """Write the checkpoint into the run folder, atomically."""
     config, data, learner = state.config, state.data, state.learner
-    content = {
+    content: dict[str, Any] = {
         "epoch": state.epoch,
         "arch": config.model.backbone,
         "state_dict": _prefixed(learner.model),
@@ -86,8 +86,10 @@ def save(state: TrainState) -> None:
             "bands": data.samples.bands,
         },
     }
-    if learner.head is not None:
+    if learner.head is not None and data.geo is not None:
         content["geo_dict"] = _prefixed(learner.head)
+        # Where the predicted clusters lie, degrees: with it, the head tells places without the clusters file.
+        content["geossl"]["geo_levels"] = [torch.from_numpy(level) for level in data.geo.levels]
     with replacing(config.out / CHECKPOINT) as file:
         torch.save(content, file)
 

@@ -1,8 +1,7 @@
-"""What a run trains on: the rows of the index, their labels, and the settings that depend on them."""
+"""What a run trains on: the rows of the index, what they predict, and the settings that depend on them."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,13 @@ import numpy as np
 import torch
 
 from geossl.data.band_stats import BandStats
-from geossl.data.clusters import Clusters, default_path
 from geossl.data.index import Index
 from geossl.data.loader import Loader
 from geossl.data.samples import TOP, Samples, choose_samples
 from geossl.device import resolve_device
 from geossl.errors import UsageError
 from geossl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from geossl.train.targets import GeoTargets, Targets, digest, read_geo_targets
 
 if TYPE_CHECKING:
     from geossl.config import TrainConfig
@@ -29,26 +28,41 @@ MEASURED_IMAGES = 512
 
 @dataclass(frozen=True, kw_only=True)
 class TrainData:
-    """The images of a run and their labels."""
+    """The images of a run and what they are to predict."""
 
     index: Index
     rows: np.ndarray
     """int64: the index's rows that are trained on."""
-    labels: np.ndarray | None
-    """int64 [len(index)]: cluster or category of each row, -1 unknown; None where the arm has no labels."""
-    classes: int
-    """How many clusters or categories there are; 0 without labels."""
+    categories: np.ndarray | None
+    """int64 [len(index)]: category of each row, -1 unknown; None where the arm does not predict it."""
+    geo: GeoTargets | None
+    """Where each row's place is; None where the arm does not predict it."""
     samples: Samples
     """Bands, their names and the type of the samples that the network sees."""
 
     @property
+    def classes(self) -> int:
+        """How many categories, or clusters of the finest level, are predicted; 0 where none is."""
+        if self.categories is not None:
+            return len(self.index.categories)
+        return len(self.geo.levels[-1]) if self.geo is not None and self.geo.levels else 0
+
+    @property
     def labels_hash(self) -> str:
-        """Hex digest of the labels, which tells whether a run is resumed with the same ones."""
-        return "" if self.labels is None else hashlib.blake2b(self.labels.tobytes(), digest_size=16).hexdigest()
+        """Hex digest of what is predicted, which tells whether a run is resumed with the same."""
+        if self.categories is not None:
+            return digest(self.categories)
+        return "" if self.geo is None else self.geo.hash
+
+    def targets(self) -> Targets:
+        """What each row of the index is to predict."""
+        if self.geo is None:
+            return Targets(categories=None if self.categories is None else torch.from_numpy(self.categories))
+        return Targets(clusters=torch.from_numpy(self.geo.clusters), points=torch.from_numpy(self.geo.points))
 
 
 def read_data(config: TrainConfig) -> TrainData:
-    """Read the index, and the clusters where the arm needs them, and check that the arm can be trained.
+    """Read the index, and the clusters where the geo head needs them, and check that the arm can be trained.
 
     Images without a label stay in the arms that have InfoNCE, and are left out of geoloc and supervised.
 
@@ -58,14 +72,12 @@ def read_data(config: TrainConfig) -> TrainData:
     """
     index = Index.read(config.data, root=config.loader.root, images=config.loader.pack is None)
     rows = _split_rows(config, index)
-    labels: np.ndarray | None = None
-    classes = 0
-    if config.geographic:
-        labels, classes = _cluster_labels(config, index)
-    elif config.arm == "supervised":
-        labels, classes = index.labels, len(index.categories)
-    if labels is not None:
-        rows = _labelled_rows(config, rows, labels)
+    geo = read_geo_targets(config, index) if config.geographic else None
+    categories = index.labels if config.arm == "supervised" else None
+    if geo is not None:
+        rows = _labelled_rows(config, rows, geo.known)
+    elif categories is not None:
+        rows = _labelled_rows(config, rows, categories >= 0)
     if config.temporal:
         _check_temporal(config, index, rows)
     if config.contrastive and config.batch // config.model.bn_groups < 2:
@@ -76,8 +88,8 @@ def read_data(config: TrainConfig) -> TrainData:
     return TrainData(
         index=index,
         rows=rows,
-        labels=labels,
-        classes=classes,
+        categories=categories,
+        geo=geo,
         samples=choose_samples(index.table.take(rows), config.loader.bands),
     )
 
@@ -165,17 +177,8 @@ def _split_rows(config: TrainConfig, index: Index) -> np.ndarray:
     return rows
 
 
-def _cluster_labels(config: TrainConfig, index: Index) -> tuple[np.ndarray, int]:
-    path = config.loader.clusters or default_path(config.data)
-    if not path.exists():
-        how = f"geossl data cluster {config.data} -k 100"
-        raise UsageError(f"{path}: no clusters, which the arm {config.arm} needs; make them: {how}")
-    clusters = Clusters.read(path)
-    return clusters.labels(index), clusters.k
-
-
-def _labelled_rows(config: TrainConfig, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    labelled = rows[labels[rows] >= 0]
+def _labelled_rows(config: TrainConfig, rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+    labelled = rows[known[rows]]
     if not len(labelled):
         what = "a category" if config.arm == "supervised" else "coordinates"
         raise UsageError(f"{config.data}: no image has {what}, which the arm {config.arm} needs")

@@ -136,7 +136,7 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
     config, loader, learner, optimizer = state.config, state.loader, state.learner, state.optimizer
     run, device = config.out, torch.device(config.device)
     mean, std = (torch.tensor(values, device=device) for values in (config.color.mean, config.color.std))
-    labels = None if state.data.labels is None else torch.from_numpy(state.data.labels)
+    targets = state.data.targets()
     log = RunLog(
         run,
         console=console,
@@ -155,9 +155,8 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
             watch = Stopwatch()
             for batch in watch.watch(loader):
                 views, rows = _prepare(batch, loader=loader, config=config, device=device, mean=mean, std=std)
-                targets = None if labels is None else labels[rows].to(device, non_blocking=True)
                 shuffle = _shuffle(state, images=len(rows), device=device)
-                result = learner.step(views, labels=targets, shuffle=shuffle)
+                result = learner.step(views, targets=targets.of(rows, device), shuffle=shuffle)
                 optimizer.zero_grad()
                 result.loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -229,7 +228,7 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         loader=config.loader,
         pin=device.type == "cuda",
     )
-    learner = Learner(config, bands=data.samples.bands, classes=data.classes).to(device)
+    learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo).to(device)
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,

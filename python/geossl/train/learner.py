@@ -12,6 +12,7 @@ from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.seeds import seeded
 from geossl.train import losses
+from geossl.train.targets import level_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from geossl.config import TrainConfig
+    from geossl.train.targets import GeoTargets, Targets
 
 
 class StepResult(NamedTuple):
@@ -32,14 +34,19 @@ class StepResult(NamedTuple):
 class Learner:
     """The model of an arm (`encoder_q` inside it is what is kept), its geo head, and its loss.
 
-    moco, tp, geo, geo_tp: MoCo; geo adds the cluster cross-entropy on the query. geoloc: an encoder with
+    moco, tp, geo, geo_tp: MoCo; geo adds the loss of the geo head on the query. geoloc: an encoder with
     MoCo's projection, and the geo head alone. supervised: an encoder with a linear layer for the categories.
     """
 
-    def __init__(self, config: TrainConfig, *, bands: int, classes: int) -> None:
-        """Build for images of `bands` bands and `classes` clusters or categories (0 where neither is used).
+    def __init__(self, config: TrainConfig, *, bands: int, classes: int, geo: GeoTargets | None) -> None:
+        """Build for images of `bands` bands.
 
-        `config.model.queue` must be resolved.
+        Args:
+            config: the settings; `model.queue` must be resolved.
+            bands: bands of the images.
+            classes: how many categories there are; for the arm supervised.
+            geo: what the geo head predicts; for the geographic arms.
+
         """
         self._config = config
         model = config.model
@@ -65,11 +72,14 @@ class Learner:
                 encoder.fc = nn.Linear(num_features(encoder), classes)
             self.model = nn.ModuleDict({"encoder_q": encoder})
         self.head: GeoHead | None = None
-        if config.geographic:
+        self._spacing: Tensor | None = None
+        if geo is not None:
             wide = config.geo.feature == "backbone"
             width = num_features(self.model.get_submodule("encoder_q")) if wide else model.dim
             with seeded(config.seed, "geo head"):
-                self.head = GeoHead(features=width, classes=classes)
+                self.head = GeoHead(features=width, target=geo.target, levels=level_vectors(geo.levels))
+            if geo.target == "soft":
+                self._spacing = losses.spacing(self.head.centroids)
 
     def start_from(self, path: Path, *, band_names: Sequence[str] | None) -> None:
         """Give the backbone, of MoCo the query's and the key's, the weights of a file; see `init_backbone`."""
@@ -83,6 +93,8 @@ class Learner:
         self.model.to(device).to(memory_format=torch.channels_last)
         if self.head is not None:
             self.head.to(device)
+        if self._spacing is not None:
+            self._spacing = self._spacing.to(device)
         return self
 
     def parameters(self) -> list[nn.Parameter]:
@@ -90,50 +102,71 @@ class Learner:
         modules = [self.model] if self.head is None else [self.model, self.head]
         return [p for module in modules for p in module.parameters() if p.requires_grad]
 
-    def step(self, views: Tensor, *, labels: Tensor | None, shuffle: Tensor | None) -> StepResult:
+    def step(self, views: Tensor, *, targets: Targets, shuffle: Tensor | None) -> StepResult:
         """The loss of a batch.
 
         Args:
             views: float32 [V, B, C, H, W], normalised; query and key for the contrastive arms, one view for
                 the others.
-            labels: int64 [B], cluster or category of the query, -1 unknown; None where the arm has none.
+            targets: what the queries are to predict.
             shuffle: int64 [B], the order in which the keys are encoded; see `MoCo.forward`.
 
         """
         if self._config.contrastive:
-            return self._contrast(views, labels, shuffle)
-        if labels is None:
-            raise ValueError(f"the arm {self._config.arm} needs labels")
-        return self._classify(views[0], labels)
+            return self._contrast(views, targets, shuffle)
+        return self._predict(views[0], targets)
 
-    def _contrast(self, views: Tensor, labels: Tensor | None, shuffle: Tensor | None) -> StepResult:
+    def _contrast(self, views: Tensor, targets: Targets, shuffle: Tensor | None) -> StepResult:
         query, key = views
         out = self.model(query, key, shuffle=shuffle)
         loss = infonce = losses.info_nce(out.logits)
         figures = {"infonce": infonce, "pretext_acc": losses.pretext_top1(out.logits)}
-        if self.head is not None and labels is not None:
-            geo = self._geo(out.feature, out.projection, labels, figures)
+        if self.head is not None:
+            geo = self._geo(self.head, out.feature, out.projection, targets, figures)
             loss = self._config.geo.infonce_weight * infonce + self._config.geo.weight * geo
         return _result(loss, figures, out.projection)
 
-    def _classify(self, images: Tensor, labels: Tensor) -> StepResult:
+    def _predict(self, images: Tensor, targets: Targets) -> StepResult:
         encoder = self.model.get_submodule("encoder_q")
         feature = features(encoder, images)
         output: Tensor = encoder.get_submodule("fc")(feature)
         figures: dict[str, Tensor] = {}
         if self.head is not None:
-            loss = self._geo(feature, output, labels, figures)
+            loss = self._geo(self.head, feature, output, targets, figures)
             return _result(loss, figures, output)
-        loss = losses.known_cross_entropy(output, labels)
-        figures["class_acc"] = losses.top1(output, labels)
+        categories = _given(targets.categories)
+        loss = losses.known_cross_entropy(output, categories)
+        figures["class_acc"] = losses.top1(output, categories)
         return _result(loss, figures, feature)
 
-    def _geo(self, feature: Tensor, projection: Tensor, labels: Tensor, figures: dict[str, Tensor]) -> Tensor:
-        assert self.head is not None  # noqa: S101 - for the type checker; callers have looked
-        logits = self.head(feature if self._config.geo.feature == "backbone" else projection)
-        loss = losses.known_cross_entropy(logits, labels)
-        figures |= {"geo": loss, "geo_acc": losses.top1(logits, labels)}
+    def _geo(
+        self, head: GeoHead, feature: Tensor, projection: Tensor, targets: Targets, figures: dict[str, Tensor]
+    ) -> Tensor:
+        """The loss of the geo head; adds its figures."""
+        output = head(feature if self._config.geo.feature == "backbone" else projection)
+        clusters, points = _given(targets.clusters), _given(targets.points)
+        known = points.isfinite().all(1)
+        place = head.place(output)
+        levels = list(zip(head.by_level(output), clusters.unbind(1), strict=True)) if head.sizes else []
+        if head.target == "vector":
+            loss = losses.known_cosine_loss(place, points, known)
+        elif head.target == "soft":
+            shares = losses.soft_labels(points, head.centroids, _given(self._spacing))
+            loss = losses.known_soft_cross_entropy(output, shares, known)
+        else:
+            loss = torch.stack([losses.known_cross_entropy(logits, labels) for logits, labels in levels]).mean()
+        figures["geo"] = loss
+        for i, (logits, labels) in enumerate(levels, 1):
+            name = "geo_acc" if i == len(levels) else f"geo{head.sizes[i - 1]}_acc"
+            figures[name] = losses.top1(logits, labels)
+        figures["geo_km"] = losses.median_km(place.detach(), points, known)
         return loss
+
+
+def _given(value: Tensor | None) -> Tensor:
+    if value is None:
+        raise ValueError("the arm's targets are not given")
+    return value
 
 
 def _result(loss: Tensor, figures: dict[str, Tensor], watched: Tensor) -> StepResult:

@@ -71,9 +71,11 @@ class Stopwatch:
 class RunLog:
     """Writes the metrics of a run, and shows them.
 
-    A row of metrics.jsonl has: step (completed steps), epoch (from 1), lr, loss and its parts, accuracies,
-    feature_std (see `geossl.train.losses`), images_per_sec, loader_wait (share of the time), and time (Unix
-    seconds). Loss and accuracies are that step's own, not averages. TensorBoard gets the same figures.
+    A row of metrics.jsonl has: step (completed steps), epoch (from 1), lr, loss and its parts, accuracies (geo_acc is
+    that of the finest clusters, geo10_acc that of a coarser level of ten), geo_km (median distance of the places that
+    the geo head predicts to the true ones), feature_std (see `geossl.train.losses`), images_per_sec, loader_wait
+    (share of the time), and time (Unix seconds). Loss, accuracies and distance are that step's own, not averages.
+    TensorBoard gets the same figures.
 
     The last row of an epoch also has what the loader did in it (in the part since a restart, if there was one):
     loader_ms_an_image, loader_decode_ms, loader_ready (batches, mean), loader_starved_secs, loader_idle_secs,
@@ -211,6 +213,7 @@ def _describe(row: dict[str, Any]) -> str:
         [
             f"loss {row['loss']:.4f}",
             *accuracies,
+            *([f"geo {row['geo_km']:,.0f} km"] if "geo_km" in row else []),
             f"{row['images_per_sec']:.0f} img/s",
             f"waiting {row['loader_wait']:.0%}",
         ]

@@ -1,0 +1,128 @@
+"""How far from the truth a run's geo head places images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from geossl.config import LoaderConfig
+from geossl.data.coordinates import lat_lon, place_coordinates
+from geossl.device import resolve_device
+from geossl.errors import UsageError
+from geossl.evaluate.features import check_bands, extract
+from geossl.geo import distance_km
+from geossl.models.backbone import load_backbone, read_checkpoint
+from geossl.models.heads import GeoHead, projection_head
+from geossl.train.targets import level_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from geossl.data.index import Index
+
+
+class GeoErrors(NamedTuple):
+    """Of N images, float64 [N] each."""
+
+    lat: NDArray[np.float64]
+    """Latitude of the predicted place, degrees; NaN of an image that could not be read."""
+    lon: NDArray[np.float64]
+    """Longitude of the predicted place, degrees, likewise."""
+    km: NDArray[np.float64]
+    """Great-circle distance to the image's place; NaN also where that has no coordinates."""
+
+
+class _Placer(nn.Module):
+    """From images to predicted places, unit vectors [B, 3]."""
+
+    def __init__(self, backbone: nn.Module, projection: nn.Module, head: GeoHead) -> None:
+        super().__init__()
+        self.backbone, self.projection, self.head = backbone, projection, head
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head.place(self.head(self.projection(self.backbone(images))))
+
+
+def geo_errors(
+    run: Path,
+    index: Index,
+    rows: NDArray[np.int64],
+    *,
+    batch: int = 256,
+    device: str = "auto",
+    threads: int = 0,
+) -> GeoErrors:
+    """Have the geo head of a run place images, and compare with where their places are.
+
+    An image is read as the probe reads it: the central square of its box with context. The predicted place is the
+    centroid of the likeliest finest cluster, or for the target vector the predicted direction. The clusters file is not
+    needed.
+
+    Args:
+        run: folder of a run of the arm geo, geo_tp or geoloc, or its checkpoint.
+        index: the images' index, which need not be the run's.
+        rows: row numbers, int64 [N], N >= 1.
+        batch: images that the encoder reads at once.
+        device: auto, cpu, cuda or cuda:N.
+        threads: decoding threads; 0 is one a core, but for one core.
+
+    Raises:
+        UsageError: there is no such run, it has no geo head, or the images have other bands than it reads.
+        GeosslError: no image can be read.
+
+    """
+    trained = load_backbone(run)
+    bands = trained.settings.get("loader", {}).get("bands")
+    check_bands(index, rows, trained, bands=bands, run=run)
+    target = resolve_device(device)
+    placer = _Placer(trained.module, *_load_head(run, trained.num_features)).eval().requires_grad_(requires_grad=False)
+    found = extract(
+        placer.to(target),
+        index=index,
+        rows=rows,
+        size=trained.size,
+        mean=trained.mean,
+        std=trained.std,
+        context=trained.settings.get("crop", {}).get("context", True),
+        device=target,
+        batch=batch,
+        loader=LoaderConfig(bands=bands, threads=threads, on_error="skip"),
+        title="predicted places",
+    )
+    vectors = np.full((len(index), 3), np.nan)
+    vectors[found.rows.numpy()] = found.x.double().numpy()
+    lat, lon = lat_lon(vectors[rows])
+    true_lat, true_lon, _ = place_coordinates(index)
+    place = index.places[rows]
+    known = np.isfinite(lat) & np.isfinite(true_lat[place])
+    km = np.full(len(rows), np.nan)
+    km[known] = distance_km(lat[known], lon[known], true_lat[place][known], true_lon[place][known])
+    return GeoErrors(lat, lon, km)
+
+
+def _load_head(run: Path, width: int) -> tuple[nn.Module, GeoHead]:
+    """What the head of a run reads the feature through, and the head."""
+    file, checkpoint = read_checkpoint(run)
+    own = checkpoint.get("geossl", {})
+    if "geo_dict" not in checkpoint or "geo_levels" not in own:
+        raise UsageError(f"{file}: has no geo head of geossl's; the arms geo, geo_tp and geoloc have")
+    settings = own["config"]
+    projection: nn.Module = nn.Identity()
+    if settings["geo"]["feature"] == "projection":
+        projection = projection_head(features=width, dim=settings["model"]["dim"])
+        projection.load_state_dict(_below(checkpoint["state_dict"], "module.encoder_q.fc."))
+        width = settings["model"]["dim"]
+    head = GeoHead(
+        features=width, target=settings["geo"]["target"], levels=level_vectors(t.numpy() for t in own["geo_levels"])
+    )
+    head.load_state_dict(_below(checkpoint["geo_dict"], "module."))
+    return projection, head
+
+
+def _below(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
