@@ -13,6 +13,7 @@ mod foreign;
 mod image;
 mod index;
 mod loader;
+mod near;
 mod pack;
 
 #[pymodule(gil_used = false)]
@@ -26,6 +27,7 @@ mod _core {
         crate::check::register(m)?;
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
+        crate::near::register(m)?;
         crate::pack::register(m)?;
         crate::image::register(m)?;
         crate::index::register(m)
