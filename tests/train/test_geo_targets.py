@@ -232,7 +232,9 @@ def test_a_resume_needs_the_same_targets(tmp_path):
 
 def test_what_a_target_needs_is_said(tmp_path):
     data = data_of(tmp_path, k=8)
-    with pytest.raises(UsageError, match=r"clusters of one level, and geo\.target hierarchy needs several; .*-k 10,100"):
+    with pytest.raises(
+        UsageError, match=r"clusters of one level, and geo\.target hierarchy needs several; .*-k 10,100"
+    ):
         run(data, "hierarchy")
     with pytest.raises(UsageError, match=r"geo\.target: for the geo head, which the arm tp has not"):
         settings(data, "vector", arm="tp")

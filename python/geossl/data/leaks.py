@@ -12,6 +12,7 @@ from geossl import _core
 from geossl.data.coordinates import place_names
 from geossl.data.table import is_remote
 from geossl.errors import UsageError
+from geossl.geo import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +131,7 @@ def find_leaks(
     notes: list[str] = []
     near: list[NearPlaces] = []
     if km is not None:
-        near, unplaced = _near(index, splits, code, names, km, threads)
+        near, unplaced = _near(index, splits, code, names, km=km, threads=threads)
         if unplaced:
             notes.append(f"places without coordinates, which may be near to anything: {unplaced:,}")
     same, unread = _same(index, splits, code, content=content, threads=threads, progress=progress)
@@ -146,7 +147,7 @@ def find_leaks(
 
 
 def split_codes(index: Index) -> tuple[list[str], np.ndarray]:
-    """The splits that have images, train, val and test first, and each row's position among them, int64 [N]; -1: none."""
+    """The splits that have images, train, val and test first; and each row's among them, int64 [N], -1 for none."""
     encoded = index.table["split"].combine_chunks().dictionary_encode()
     found = encoded.dictionary.to_pylist()
     names = sorted(found, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
@@ -176,7 +177,7 @@ def nearest_places(
     rows, others = rows[known[rows]], others[known[others]]
     if not len(rows) or not len(others):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    at, km = _core.nearest(lat[others], lon[others], lat[rows], lon[rows], k=1, threads=threads)
+    at, km = nearest(lat[others], lon[others], lat[rows], lon[rows], k=1, threads=threads)
     places = index.places.astype(np.int64)
     order = np.argsort(km[:, 0], kind="stable")
     place, first = np.unique(places[rows[order]], return_index=True)
@@ -200,7 +201,7 @@ def _shared(index: Index, splits: list[str], code: np.ndarray, names: list[str])
 
 
 def _near(
-    index: Index, splits: list[str], code: np.ndarray, names: list[str], km: float, threads: int
+    index: Index, splits: list[str], code: np.ndarray, names: list[str], *, km: float, threads: int
 ) -> tuple[list[NearPlaces], int]:
     """The places that are near across splits, and how many places have no coordinates."""
     found = []

@@ -140,16 +140,14 @@ def split_index(
     for name in ("train", *share):
         if not (code == SPLITS.index(name)).any():
             raise UsageError(f"the split {name} has no image left: give another --buffer-km or --share")
-    rows = np.append(np.array(SPLITS, np.object_), None)[code][index.places]
+    rows = np.array([*SPLITS, None], np.object_)[code][index.places]
     column = pa.array(rows, pa.string())
     made = index.with_table(index.table.set_column(index.table.schema.get_field_index("split"), "split", column))
     report = SplitReport(
         by=by,
         groups=len(np.unique(group[group >= 0])),
         parts=_parts(made),
-        left_out={
-            why: (int(which.sum()), int(images[which].sum())) for why, which in left_out.items() if which.any()
-        },
+        left_out={why: (int(which.sum()), int(images[which].sum())) for why, which in left_out.items() if which.any()},
         leaks=find_leaks(made, km=buffer_km, content=False, threads=threads),
     )
     return made, report
@@ -180,7 +178,9 @@ def blocks(lat: np.ndarray, lon: np.ndarray, *, km: float) -> np.ndarray:
 
 def _check(share: Mapping[str, float], block_km: float, buffer_km: float | None) -> None:
     if not share or not set(share) <= {"val", "test"}:
-        raise UsageError(f"--share {_words(share)}: give val, test or both, such as val=0.1,test=0.1; train is the rest")
+        raise UsageError(
+            f"--share {_words(share)}: give val, test or both, such as val=0.1,test=0.1; train is the rest"
+        )
     if not all(0 < part < 1 for part in share.values()) or sum(share.values()) >= 1:
         raise UsageError(f"--share {_words(share)}: each has to be above 0, and their sum below 1")
     for option, km in (("--block-km", block_km), ("--buffer-km", buffer_km)):
@@ -238,7 +238,7 @@ def _draw(group: np.ndarray, images: np.ndarray, share: Mapping[str, float], *, 
 
 
 def _near(index: Index, code: np.ndarray, km: float, threads: int) -> np.ndarray:
-    """bool [P]: the places that are nearer than `km` to one of a later split."""
+    """The places, bool [P], that are nearer than `km` to one of a later split."""
     row_code = code[index.places]
     out = np.zeros(len(code), bool)
     for split in range(len(SPLITS) - 2, -1, -1):
@@ -255,7 +255,7 @@ def _parts(index: Index) -> dict[str, SplitPart]:
     known = set(index.categories)
     out = {}
     for name in (*SPLITS, None):
-        chosen = pc.is_null(split) if name is None else pc.equal(split, name).fill_null(False)  # noqa: FBT003
+        chosen = pc.is_null(split) if name is None else pc.equal(split, name).fill_null(False)
         rows = np.flatnonzero(chosen.to_numpy(zero_copy_only=False))
         if not len(rows):
             continue

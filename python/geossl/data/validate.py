@@ -132,7 +132,7 @@ def validate_index(
 
 
 def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """bool [N]: whether a row has a box that shares no pixel with its image; sizes of 0 are unknown."""
+    """Whether a row, bool [N], has a box that shares no pixel with its image; sizes of 0 are unknown."""
     x, y, w, h = boxes.astype(np.int64).T
     width, height, _ = np.where(sizes > 0, sizes, np.iinfo(np.int32).max).astype(np.int64).T
     out: np.ndarray = (w > 0) & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
@@ -141,12 +141,15 @@ def _outside(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def _checking(read: Callable[..., Any], said: dict[str, tuple[Any, ...]]) -> Callable[..., Any]:
     """A reader of rasterio's images that first compares an image's header with what the index says."""
+    # Only where it is needed: rasterio takes a while to import.
+    from geossl.data.fallback import quiet
 
     def checked(
         path: str, window: tuple[int, int, int, int], bands: Sequence[int | None] | None, nodata: int | None
     ) -> tuple[np.ndarray, bool]:
         if window[:2] == (0, 0):
-            header = foreign_header(str(path))
+            with quiet():
+                header = foreign_header(str(path))
             if isinstance(header, str):
                 raise GeosslError(header)
             found = tuple(header[0][name] for name in ("width", "height", "bands", "dtype"))

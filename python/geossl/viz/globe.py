@@ -28,8 +28,9 @@ POLAR = 75.0
 
 @dataclass(frozen=True, kw_only=True)
 class Projection:
-    """From degrees to kilometres on the map, areas kept: Equal Earth for the globe; for a region, degrees scaled
-    to its middle."""
+    """From degrees to kilometres on the map: Equal Earth for the globe, which keeps areas; for a region, degrees scaled
+    as in its middle, which nearly does.
+    """
 
     middle: tuple[float, float] | None
     """Latitude and longitude of a region's middle, degrees; None: the globe."""
@@ -117,7 +118,7 @@ def draw_land(axes: Axes, projection: Projection) -> None:
 def _degrees(value: float, ends: str) -> str:
     if ends == "EW":
         value = (value + 180) % 360 - 180
-    return f"{abs(value):.4g}°{ends[0] if value > 0 else ends[1] if value < 0 else ''}"
+    return f"{abs(value):.6g}°{'' if value in {0, -180} else ends[0] if value > 0 else ends[1]}"
 
 
 @cache

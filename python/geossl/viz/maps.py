@@ -1,4 +1,4 @@
-"""Maps of an index: how many images there are where, its clusters, its classes, its splits, and errors in kilometres."""
+"""Maps of an index: how many images are where, its clusters, classes and splits, and errors in kilometres."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from geossl.data.coordinates import place_coordinates, unit_vectors
 from geossl.data.leaks import split_codes
@@ -32,10 +33,12 @@ NONE = "#8c8c8c"
 """Of what has no cluster or no split."""
 SCALE = "viridis_r"
 """Of counts and errors: even in lightness, the same to the colour-blind, and dark where there is much."""
-CELLS = 120
-"""Hexagons across a map."""
+CELLS = (30, 120)
+"""Least and most hexagons across a map: fewer where there are few images."""
 CLASSES = 6
 """Most classes shown."""
+WIDE, HIGH = 11.0, 7.5
+"""Most inches that panels side by side, and a panel, take."""
 
 
 def plot_map(
@@ -91,12 +94,12 @@ def draw_map(*, index: Index, kind: Kind, clusters: Clusters | None = None, km: 
         _draw_splits(axes, projection, index)
     else:
         value = None if km is None or kind == "density" else km[known]
-        shown, area = _hexagons(axes, projection, lat[known], lon[known], value, cells=CELLS)
+        shown, area = _hexagons(axes, projection, lat[known], lon[known], value, cells=_cells(known.sum()))
         if value is None:
-            _scale([shown], [axes], "images")
+            _scale([shown], [axes], "images", counts=True)
             title = f"{known.sum():,} images, counted in hexagons of {area}{_without(~known)}"
         else:
-            _scale([shown], [axes], "median error, km")
+            _scale([shown], [axes], "median error, km", counts=False)
             title = f"errors of {known.sum():,} images, median {np.median(value):,.0f} km; in hexagons of {area}"
         _title(axes, title)
     return figure
@@ -126,9 +129,10 @@ def _figure(projection: Projection, panels: int) -> tuple[Figure, list[Axes]]:
     left, right, bottom, top = projection.extent
     across = 1 if panels == 1 else 2
     down = -(-panels // across)
-    wide = 11.0
-    high = float(np.clip(wide / across * (top - bottom) / (right - left), 2.5, 10.0)) + 0.4
-    figure = Figure(figsize=(wide + 1, high * down), dpi=160, layout="constrained")
+    # Inches of a kilometre: as wide as a page allows, or as high.
+    scale = min(WIDE / across / (right - left), HIGH / (top - bottom))
+    size = (across * scale * (right - left) + 1.2, down * (scale * (top - bottom) + 0.4))
+    figure = Figure(figsize=size, dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     grid = list(figure.subplots(down, across, squeeze=False).ravel())
     for axes in grid[panels:]:
@@ -144,6 +148,10 @@ def _title(axes: Axes, text: str) -> None:
 
 def _without(missing: np.ndarray) -> str:
     return f"; {missing.sum():,} without coordinates" if missing.any() else ""
+
+
+def _cells(images: int) -> int:
+    return int(np.clip(3 * np.sqrt(images), *CELLS))
 
 
 def _hexagons(
@@ -173,7 +181,7 @@ def _hexagons(
     return shown, f"{float(f'{area:.2g}'):,.6g} km²"
 
 
-def _scale(shown: list[PolyCollection], axes: list[Axes], label: str) -> None:
+def _scale(shown: list[PolyCollection], axes: list[Axes], label: str, *, counts: bool) -> None:
     """One scale of colours for all: logarithmic where the values span more than a factor of ten."""
     values = np.concatenate([np.asarray(one.get_array(), np.float64) for one in shown])
     low, high = float(values.min()), float(values.max())
@@ -183,16 +191,15 @@ def _scale(shown: list[PolyCollection], axes: list[Axes], label: str) -> None:
         one.set_norm(norm)
     bar = axes[0].figure.colorbar(shown[0], ax=axes, fraction=0.025, pad=0.012, aspect=32, shrink=0.75)
     bar.set_label(label, fontsize=9, color=INK)
+    digits = (1.0,) if high > 1000 * low else (1.0, 2.0, 5.0)
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=digits) if wide else MaxNLocator(6, integer=counts))
     bar.ax.yaxis.set_major_formatter("{x:,.6g}")
-    if wide:
-        bar.ax.yaxis.set_minor_formatter("")
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
     bar.ax.tick_params(labelsize=8, colors=INK)
     bar.outline.set_visible(False)
 
 
-def _draw_classes(
-    index: Index, projection: Projection, lat: np.ndarray, lon: np.ndarray, known: np.ndarray
-) -> Figure:
+def _draw_classes(index: Index, projection: Projection, lat: np.ndarray, lon: np.ndarray, known: np.ndarray) -> Figure:
     labels = np.where(known, index.labels, -1)
     count = np.bincount(labels[labels >= 0], minlength=len(index.categories))
     chosen = [label for label in np.argsort(-count, kind="stable")[:CLASSES].tolist() if count[label]]
@@ -200,13 +207,13 @@ def _draw_classes(
         raise UsageError(f"{index.source or 'the index'}: no image has a category and coordinates")
     figure, panels = _figure(projection, len(chosen))
     shown = []
+    cells = _cells(known.sum()) // 2  # a panel is half as wide
     for axes, label in zip(panels, chosen, strict=True):
         mine = labels == label
-        # Panels are half as wide.
-        hexagons, area = _hexagons(axes, projection, lat[mine], lon[mine], None, cells=CELLS // 2)
+        hexagons, area = _hexagons(axes, projection, lat[mine], lon[mine], None, cells=cells)
         shown.append(hexagons)
         _title(axes, f"{index.categories[label]}: {count[label]:,} images")
-    _scale(shown, panels, f"images in a hexagon of {area}")
+    _scale(shown, panels, f"images in a hexagon of {area}", counts=True)
     if len(chosen) < len(index.categories):
         figure.suptitle(
             f"the {len(chosen)} most frequent of {len(index.categories)} classes{_without(~known)}",

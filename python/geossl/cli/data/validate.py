@@ -57,4 +57,6 @@ def validate(
         whole.write(fix)
         print(f"{len(whole):,} rows -> {fix}")
     elif found.broken:
-        raise GeosslError(f"{index}: {(~found.good).sum():,} of its rows are broken; --fix writes an index without them")
+        raise GeosslError(
+            f"{index}: {(~found.good).sum():,} of its rows are broken; --fix writes an index without them"
+        )
