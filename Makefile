@@ -7,7 +7,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
-PYTHON := $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -name py.typed) pyproject.toml README.md LICENSE
+PYTHON := $(shell find python -name '*.py' -o -name '*.pyi' -o -name '*.yaml' -o -name '*.npz' -o -name py.typed) pyproject.toml README.md LICENSE
 
 .PHONY: help
 help: ## Show what can be made

@@ -14,6 +14,7 @@ __all__ = [
     "__version__",
     "assign_clusters",
     "band_stats",
+    "check_images",
     "dbscan",
     "distance_km",
     "h3_clusters",
@@ -34,6 +35,7 @@ __all__ = [
     "pair_counts",
     "pair_gaps",
     "read_image",
+    "same_bytes",
     "silhouette",
     "within",
 ]
@@ -76,6 +78,20 @@ def band_stats(
     max_image_bytes: int,
     progress: Callable[[int], object],
 ) -> dict[str, Any]: ...
+def check_images(
+    paths: Sequence[str],
+    sizes: NDArray[np.int32],
+    dtypes: Sequence[str],
+    boxed: NDArray[np.bool_],
+    *,
+    foreign: dict[str, Any] | None,
+    threads: int,
+    max_image_bytes: int,
+    progress: Callable[[int], object],
+) -> list[tuple[int, str]]: ...
+def same_bytes(
+    paths: Sequence[str], *, threads: int, progress: Callable[[int, int], object]
+) -> tuple[NDArray[np.int64], list[tuple[int, str]]]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
 def distance_km(
     lat_a: NDArray[np.float64], lon_a: NDArray[np.float64], lat_b: NDArray[np.float64], lon_b: NDArray[np.float64]

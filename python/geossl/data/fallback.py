@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from geossl.data.samples import BITS
 from geossl.errors import GeosslError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from os import PathLike
 
 _OPENING = threading.Lock()
@@ -73,10 +74,16 @@ def read_window(
     return np.ascontiguousarray(out.transpose(1, 2, 0)), masked
 
 
-def _open(path: str | PathLike[str]) -> Any:
-    # The filters of warnings are the process's, and several threads come here.
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warning of images without a place: the filters of warnings are the process's, and several threads open."""
     with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _open(path: str | PathLike[str]) -> Any:
+    with quiet():
         return rasterio.open(path)
 
 

@@ -118,7 +118,7 @@ def read_headers(root: Path, paths: Sequence[str], *, threads: int, skip: dict[i
                 no_code.append(i)
     full = [path if is_remote(path) else str(root / path) for path in paths] if others or no_code else []
     fallbacks: Counter[str] = Counter()
-    for i, found in _opened(_open, full, list(others), threads).items():
+    for i, found in _opened(foreign_header, full, list(others), threads).items():
         why = others[i]
         if isinstance(found, str):
             # Where GDAL knows the file no better, the core's word on it stands.
@@ -220,8 +220,8 @@ def crs_name(crs: Any) -> str | None:
     return crs.to_wkt() if code is None else f"EPSG:{code}"
 
 
-def _open(path: str) -> tuple[dict[str, Any], str, list[str]] | str:
-    """The measured columns, the format's name and texts of dates; or why not."""
+def foreign_header(path: str) -> tuple[dict[str, Any], str, list[str]] | str:
+    """The measured columns of an image that rasterio reads, the format's name and texts of dates; or why not."""
     import rasterio
     from rasterio.enums import ColorInterp, MaskFlags
 

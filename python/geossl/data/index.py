@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,6 +105,10 @@ class Index:
     def full_path(self, path: str) -> str:
         """Where the image of a row's `path` is: below the root, or as it is for a URL or a /vsi path."""
         return path if is_remote(path) else str(self.root / path)
+
+    def with_table(self, table: pa.Table) -> Index:
+        """The index of these rows instead: some of its own, or with other values, of the same columns."""
+        return replace(self, table=table, content_hash=content_hash(table), source=None)
 
     def rows(self, *, split: str | None = None) -> np.ndarray:
         """Row numbers of that split, or of all, int64, ascending."""

@@ -97,5 +97,9 @@ class LoaderStats:
 
 def count_reasons(reasons: Iterable[str]) -> dict[str, int]:
     """How often each reason comes, the most frequent first; reasons that differ by numbers alone are one."""
-    plain = (re.sub(r"\d+(\.\d+)?", "N", re.sub(r" \(os error \d+\)", "", reason)) for reason in reasons)
-    return dict(Counter(plain).most_common())
+    return dict(Counter(map(plain_reason, reasons)).most_common())
+
+
+def plain_reason(reason: str) -> str:
+    """A reason with N in place of its numbers, so that like ones are the same."""
+    return re.sub(r"\d+(\.\d+)?", "N", re.sub(r" \(os error \d+\)", "", reason))

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::decode::foreign::{Foreign, Size};
-use crate::decode::{self, Decoders, Input, Samples, Want};
+use crate::decode::{self, Decoders, Samples, Want};
 use crate::parallel::{ordered, resolve_threads};
 use crate::sample::ForeignImages;
 use crate::{Error, Result};
@@ -235,11 +235,7 @@ impl Scratch {
         let (path, kind) = (&item.path, totals.kind);
         // The image borrows the file's bytes, and the counters are needed beside it.
         let mut file = std::mem::take(&mut self.file);
-        let image = if let Some((reader, size)) = foreign {
-            decode::foreign(path, size, reader, max_bytes)?
-        } else {
-            decode::open(path, Input::open(path, &mut file, max_bytes)?, &mut self.decoders, max_bytes)?
-        };
+        let image = decode::open_file(path, foreign, &mut file, &mut self.decoders, max_bytes)?;
         let found = Kind { bands: image.bands, bits: image.bits };
         if found != kind {
             let words = |kind: Kind| format!("{} bands of {} bits", kind.bands, kind.bits);

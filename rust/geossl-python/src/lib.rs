@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 
 mod bandstats;
+mod check;
 mod cluster;
 mod error;
 mod foreign;
@@ -24,6 +25,7 @@ mod _core {
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         m.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::bandstats::register(m)?;
+        crate::check::register(m)?;
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
         crate::near::register(m)?;

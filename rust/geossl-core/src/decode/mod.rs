@@ -43,6 +43,10 @@ pub enum Samples {
     F32(Vec<f32>),
 }
 
+/// Bytes of the pixels that are decoded at once where all of a large image is looked at.
+const PART_BYTES: u64 = 128 << 20;
+/// Fewest rows of such a part: those of a usual tile, which is then not decoded for several parts.
+const PART_ROWS: u64 = 512;
 /// Largest memory of 16 bits or floats that is kept for the next image, bytes.
 const SPARE_BYTES: usize = OVERHEAD_BYTES as usize / 4;
 
@@ -206,6 +210,21 @@ pub fn open<'a>(path: &'a Path, input: Input<'a>, decoders: &mut Decoders, max_b
     encoded(path, format, &header, max_bytes)
 }
 
+/// Opens the image at `path` as `open` does; or as `reader`, which is told its size, reads it. Its bytes may come to lie
+/// in `file`.
+pub fn open_file<'a>(
+    path: &'a Path,
+    reader: Option<(&'a dyn Foreign, Size)>,
+    file: &'a mut Vec<u8>,
+    decoders: &mut Decoders,
+    max_bytes: u64,
+) -> Result<Encoded<'a>> {
+    match reader {
+        Some((reader, size)) => foreign(path, size, reader, max_bytes),
+        None => open(path, Input::open(path, file, max_bytes)?, decoders, max_bytes),
+    }
+}
+
 /// A packed image. Fails if decoding the whole of it would take more than `max_bytes`.
 pub fn packed<'a>(path: &'a Path, record: Record<'a>, max_bytes: u64) -> Result<Encoded<'a>> {
     let Kind { size: (width, height), bands, bits, .. } = record.kind;
@@ -286,6 +305,30 @@ impl<'a> Encoded<'a> {
         if let Format::Tiff(tiff) = &self.format { tiff.alpha() } else { None }
     }
 
+    /// Type of the samples in the file, where it is read here.
+    pub fn dtype(&self) -> Option<Dtype> {
+        match &self.format {
+            Format::Jpeg(_) => Some(Dtype::Uint8),
+            Format::Png(_) => Some(if self.bits == 16 { Dtype::Uint16 } else { Dtype::Uint8 }),
+            Format::Tiff(tiff) => Some(tiff.dtype()),
+            Format::Packed(_) | Format::Foreign(_) => None,
+        }
+    }
+
+    /// Parts that cover the image and can each be decoded within the limit of memory, where the format allows parts.
+    pub fn parts(&self) -> impl Iterator<Item = Rect> + use<> {
+        let line = sample_bytes(self.width, 1, self.bands, self.bits).max(1);
+        let rows = match &self.format {
+            Format::Jpeg(_) | Format::Png(_) => u64::from(self.height),
+            _ => (PART_BYTES / line).max(PART_ROWS).min(self.max_bytes / 2 / line).max(1),
+        };
+        // Whole tiles, where these are of a usual size.
+        let rows = if rows > PART_ROWS { rows - rows % PART_ROWS } else { rows };
+        let whole = self.rect();
+        let starts = (0..whole.height).step_by(rows.min(u64::from(whole.height)).max(1) as usize);
+        starts.map(move |y| Rect { y, height: (whole.height - y).min(rows as u32), ..whole })
+    }
+
     /// The file's bytes, if it is a JPEG file.
     pub fn jpeg(&self) -> Option<&'a [u8]> {
         if let Format::Jpeg(bytes) = self.format { Some(bytes) } else { None }
@@ -336,7 +379,7 @@ impl<'a> Encoded<'a> {
     }
 
     /// Fails where the pixels of `rect` take more than the limit.
-    fn check_bytes(&self, rect: Rect) -> Result<()> {
+    pub(crate) fn check_bytes(&self, rect: Rect) -> Result<()> {
         let bytes = sample_bytes(rect.width, rect.height, self.bands, self.bits);
         if bytes <= self.max_bytes {
             return Ok(());
