@@ -4,10 +4,12 @@
 //! the first ": " is the same for every file with that fault.
 
 pub mod columns;
+pub mod coordinates;
 pub mod fmow;
 pub mod footprints;
 pub mod header;
 pub mod listing;
+pub mod photo;
 pub mod scan;
 pub mod sidecar;
 pub mod timestamp;
@@ -18,4 +20,4 @@ pub use columns::{Columns, Row, Strings};
 pub use fmow::Kind;
 pub use header::{Header, TiffHeader};
 pub use listing::{ListedNames, Relative, listed_names, relative_paths};
-pub use scan::{Scan, scan_fmow};
+pub use scan::{Known, Layout, Scan, scan};
