@@ -3,6 +3,7 @@
 //! A row is one crop of one image. Reasons for what is left out read "what: why", or "what" alone: the part before
 //! the first ": " is the same for every file with that fault.
 
+mod checksum;
 pub mod columns;
 pub mod coordinates;
 pub mod fmow;
@@ -16,6 +17,7 @@ pub mod timestamp;
 pub mod walk;
 pub mod wkt;
 
+pub use checksum::file_crc32;
 pub use columns::{Columns, Row, Strings};
 pub use fmow::Kind;
 pub use header::{Header, TiffHeader};

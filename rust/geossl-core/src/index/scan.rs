@@ -300,6 +300,7 @@ impl Reader<'_> {
             gsd: sidecar.gsd,
             cloud_cover: sidecar.cloud_cover,
             country_code: sidecar.country_code.clone(),
+            sensor: sidecar.sensor.clone(),
             split: fmow::split(&found.path, self.root_name).unwrap_or_default(),
         };
         let mut image = Image {
