@@ -13,6 +13,9 @@ __all__ = [
     "__version__",
     "assign_clusters",
     "band_stats",
+    "dbscan",
+    "distance_km",
+    "h3_clusters",
     "haversine_km",
     "image_headers",
     "index_fmow_names",
@@ -22,10 +25,14 @@ __all__ = [
     "index_scan_fmow",
     "index_walk",
     "kmeans",
+    "link_places",
+    "nearest",
     "pack_footer",
     "pack_verify",
     "pack_write",
     "read_image",
+    "silhouette",
+    "within",
 ]
 
 __version__: str
@@ -55,6 +62,51 @@ def band_stats(
     progress: Callable[[int], object],
 ) -> dict[str, Any]: ...
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
+def distance_km(
+    lat_a: NDArray[np.float64], lon_a: NDArray[np.float64], lat_b: NDArray[np.float64], lon_b: NDArray[np.float64]
+) -> NDArray[np.float64]: ...
+def nearest(
+    lat: NDArray[np.float64],
+    lon: NDArray[np.float64],
+    query_lat: NDArray[np.float64],
+    query_lon: NDArray[np.float64],
+    *,
+    k: int,
+    threads: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def within(
+    lat: NDArray[np.float64],
+    lon: NDArray[np.float64],
+    query_lat: NDArray[np.float64],
+    query_lon: NDArray[np.float64],
+    *,
+    radius_km: float,
+    threads: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]: ...
+def link_places(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], *, radius_km: float, threads: int
+) -> NDArray[np.int64]: ...
+def dbscan(
+    lat: NDArray[np.float64],
+    lon: NDArray[np.float64],
+    *,
+    radius_km: float,
+    min_points: int,
+    threads: int,
+    weights: NDArray[np.float64] | None = None,
+) -> NDArray[np.int64]: ...
+def h3_clusters(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], *, resolution: int, min_points: int, threads: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]: ...
+def silhouette(
+    lat: NDArray[np.float64],
+    lon: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    *,
+    sample: int | None,
+    seed: int,
+    threads: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
 def image_headers(paths: Sequence[str | PathLike[str]], *, threads: int) -> list[dict[str, Any]]: ...
 def read_image(
     path: str | PathLike[str],

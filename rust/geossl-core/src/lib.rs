@@ -11,6 +11,7 @@ pub mod decode;
 pub mod error;
 pub mod geo;
 pub mod index;
+pub mod near;
 pub mod order;
 pub mod pack;
 pub mod pairs;

@@ -12,6 +12,7 @@ mod foreign;
 mod image;
 mod index;
 mod loader;
+mod near;
 mod pack;
 
 #[pymodule(gil_used = false)]
@@ -24,6 +25,7 @@ mod _core {
         crate::bandstats::register(m)?;
         crate::cluster::register(m)?;
         crate::loader::register(m)?;
+        crate::near::register(m)?;
         crate::pack::register(m)?;
         crate::image::register(m)?;
         crate::index::register(m)
