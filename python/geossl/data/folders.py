@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from geossl import _core
 from geossl.data.headers import tiff_columns
 from geossl.data.listing import fmow_band_names
-from geossl.data.stored import STAMP, Index, IndexFile
+from geossl.data.stored import STAMP, IndexFile
 from geossl.data.summary import first_reasons
 from geossl.data.table import SCHEMA, table_from_core
 from geossl.errors import UsageError

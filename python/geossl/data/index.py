@@ -63,7 +63,7 @@ def build_index(
         places: what makes images views of one place: the ids that the layout has, coordinates within `radius_km` of one
             another (single link), or footprints that overlap by half.
         radius_km: kilometres, for places by radius.
-        update: an index of `src` made before: what has not changed since is taken from it. For fMoW's layout and photos.
+        update: an index of `src` made before, from which what has not changed is taken; for fMoW's layout and photos.
         threads: 0 is all cores; the result does not depend on it.
 
     Returns:
@@ -75,21 +75,21 @@ def build_index(
 
     """
     src = Path(src)
-    layout, folder = _what(src, layout, root)
-    if layout != "geotiff" and geo is not None and geo != GeoOptions():
+    kind, folder = _what(src, layout, root)
+    if kind != "geotiff" and geo is not None and geo != GeoOptions():
         raise UsageError("--bands, --dates, --date-pattern and --tile: are for --layout geotiff")
-    if images != "auto" and layout != "fmow":
+    if images != "auto" and kind != "fmow":
         raise UsageError("--images: is for folders in fMoW's layout")
     is_list = src.is_file()
-    if renames and (not is_list or layout == "geotiff"):
+    if renames and (not is_list or kind == "geotiff"):
         raise UsageError("--map: is for the columns of a CSV or Parquet list")
     check_places(places, radius_km)
-    made_by = {"layout": layout, "images": images, "places": places, "radius_km": radius_km}
-    rows = _folder(src, folder, layout, images, update, made_by, threads) if layout in {"fmow", "photos"} else None
+    made_by = {"layout": kind, "images": images, "places": places, "radius_km": radius_km}
+    rows = _folder(src, folder, made_by, update=update, threads=threads) if kind in {"fmow", "photos"} else None
     if rows is None:
-        rows = _listed(src, folder, layout, renames, geo or GeoOptions(), threads)
+        rows = _listed(src, folder, kind, renames=renames, geo=geo or GeoOptions(), threads=threads)
         if update is not None and update.exists():
-            rows.notes.append(f"update: all is read anew; only fMoW's layout and photos are updated, this is {layout}")
+            rows.notes.append(f"update: all is read anew; only fMoW's layout and photos are updated, this is {kind}")
     table, notes = regrouped(rows.table, places=places, radius_km=radius_km, threads=threads)
     report = summarise(
         table,
@@ -103,7 +103,7 @@ def build_index(
     )
     digest = content_hash(table)
     origin = None if rows.stamps is None else Origin(made_by, rows.stamps, digest)
-    tiled = layout == "geotiff" and geo is not None and geo.tile is not None
+    tiled = kind == "geotiff" and geo is not None and geo.tile is not None
     return Index(table, folder, digest, boxes="tiles" if tiled else "objects", origin=origin), report
 
 
@@ -141,12 +141,11 @@ def _what(src: Path, layout: Layout, root: Path | None) -> tuple[str, Path]:
     return "csv" if layout == "auto" else layout, folder
 
 
-def _folder(
-    src: Path, folder: Path, layout: str, images: str, update: Path | None, made_by: dict[str, Any], threads: int
-) -> _Rows:
+def _folder(src: Path, folder: Path, made_by: dict[str, Any], *, update: Path | None, threads: int) -> _Rows:
     known = None if update is None else Known.read(update, made_by)
     why = known if isinstance(known, str) else None
     before = known if isinstance(known, Known) else None
+    layout, images = made_by["layout"], made_by["images"]
     found = scan_folder(folder, src=src, layout=layout, images=images, known=before, threads=threads)
     if why is not None:
         found.notes.insert(0, f"update: all is read: {why}")
@@ -154,7 +153,7 @@ def _folder(
 
 
 def _listed(
-    src: Path, folder: Path, layout: str, renames: Mapping[str, str] | None, geo: GeoOptions, threads: int
+    src: Path, folder: Path, layout: str, *, renames: Mapping[str, str] | None, geo: GeoOptions, threads: int
 ) -> _Rows:
     dates_from = None
     if layout == "geotiff":

@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from geossl import _core
-from geossl.data.coordinates import checked
+from geossl.data.bad_coordinates import checked
 from geossl.data.headers import MEASURED, RGB, Headers, read_headers, relative_paths
 from geossl.data.table import INSTANT, NO_INSTANT, SCHEMA, instants, texts_from_core
 from geossl.errors import UsageError
@@ -75,14 +75,13 @@ def read_listing(src: Path, *, root: Path, renames: Mapping[str, str] | None = N
         return listed(src, columns, root=root, label=label, threads=threads)
     if "path" not in columns:
         raise UsageError(
-            f"{src}: no column named path; its columns are: {', '.join(names) or 'none'}; name it with --map path=COLUMN"
+            f"{src}: no column named path; its columns are: {', '.join(names) or 'none'}; "
+            "name it with --map path=COLUMN"
         )
     return listed(src, columns, root=root, threads=threads)
 
 
-def listed(
-    src: Path, columns: dict[str, pa.Array], *, root: Path, label: str | None = None, threads: int
-) -> Listed:
+def listed(src: Path, columns: dict[str, pa.Array], *, root: Path, label: str | None = None, threads: int) -> Listed:
     """As `read_listing`, from the columns; with `label`, these are a label of that name, a path and perhaps a date."""
     given = [name for name in BOX if name in columns]
     if given and len(given) < len(BOX):
@@ -95,7 +94,7 @@ def listed(
     paths = given_paths.dictionary_decode()
     rows = _Rows(headers.rejected)
     out: dict[str, Any] = {"path": pa.array(relative, pa.string()).take(pa.array(image)), **headers.columns}
-    notes = []
+    notes: list[str] = []
     for name in ("location_id", "category", "sensor", "country_code"):
         if name in columns:
             out[name] = _texts(columns[name])
@@ -279,7 +278,9 @@ def _renamed(src: Path, columns: dict[str, pa.Array], renames: Mapping[str, str]
     sources = {target: source.strip().lower() for target, source in renames.items()}
     for target, source in sources.items():
         if source not in columns:
-            raise UsageError(f"--map {target}={source}: {src} has no such column; its columns are: {', '.join(columns)}")
+            raise UsageError(
+                f"--map {target}={source}: {src} has no such column; its columns are: {', '.join(columns)}"
+            )
     rest = {name: column for name, column in columns.items() if name not in sources and name not in sources.values()}
     return {target: columns[source] for target, source in sources.items()} | rest
 

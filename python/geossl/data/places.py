@@ -30,8 +30,8 @@ def regrouped(table: pa.Table, *, places: Places, radius_km: float | None, threa
     """The index's table with its places made anew, and the notes on it.
 
     radius: rows are one place that a chain of steps of at most `radius_km` joins. footprint: rows in order of their
-    paths; each joins the first place whose founder's footprint it overlaps by half (intersection over union). A place is
-    named after its founder, the first of its rows. Rows without coordinates (footprint) keep the place that they have.
+    paths; each joins the first place whose founder's footprint it overlaps by half (intersection over union). A place
+    is named after its founder, the first of its rows. Rows without coordinates (or footprint) keep their place.
 
     Raises UsageError if no row has coordinates (a footprint).
     """

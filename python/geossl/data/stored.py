@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 3
 METADATA_KEY = b"geossl"
+BODY_KEY = b"geossl_body"
+"""Of the length and checksum of the bytes ahead of the footer; a program that writes the table anew loses it."""
 STAMP = pa.field("stamp", pa.int64())
 """Column beside the schema's, which no reader but `--update` needs and the content hash leaves out: it changes once
 the files of a row do."""
@@ -64,12 +66,13 @@ class Index:
         return len(self.table) if file is None else file.rows
 
     def __getattr__(self, name: str) -> Any:
-        # Only asked for what is not there: the table of an index that was read and has not been loaded.
+        # Only asked for what is not there: what has not been loaded of an index that was read.
         file = self.__dict__.get("file")
-        if name != "table" or file is None:
+        if name not in {"table", "origin"} or file is None:
             raise AttributeError(name)
-        self.__dict__["table"] = table = file.load(SCHEMA.names)
-        return table
+        value = file.load(SCHEMA.names) if name == "table" else file.origin()
+        self.__dict__[name] = value
+        return value
 
     @property
     def _file(self) -> IndexFile | None:
@@ -99,7 +102,7 @@ class Index:
         file = IndexFile(Path(path))
         metadata = file.metadata
         folder = file.path.resolve().parent / metadata["root"] if root is None else Path(root).resolve()
-        rest = {"root": folder, "source": file.path, "boxes": metadata["boxes"], "origin": None}
+        rest = {"root": folder, "source": file.path, "boxes": metadata["boxes"]}
         index = cls.__new__(cls)
         index.__dict__.update(rest, file=file, loaded={})
         if not file.is_as_written():
@@ -125,7 +128,7 @@ class Index:
         table = self.table.replace_schema_metadata(None)
         if origin is not None:
             table = table.append_column(STAMP, pa.array(origin.stamps, pa.int64()))
-        metadata = {
+        metadata: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "root": self.root.relative_to(folder).as_posix() if inside else str(self.root),
             "boxes": self.boxes,
@@ -134,13 +137,14 @@ class Index:
             "ends": _ends(table["path"]),
             "made_by": None if origin is None else origin.made_by,
         }
+        table = table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)})
         try:
             with replacing(path) as file:
                 summed = _Summed(file)
                 with pq.ParquetWriter(summed, table.schema, compression="zstd") as writer:
                     writer.write_table(table)
-                    metadata |= {"body_bytes": summed.bytes, "body_crc32": summed.crc32}
-                    writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata)})
+                    body = {"bytes": summed.bytes, "crc32": summed.crc32}
+                    writer.add_key_value_metadata({BODY_KEY: json.dumps(body)})
         except OSError as e:
             raise UsageError(f"{path}: cannot be written: {e.strerror or e}") from e
 
@@ -201,10 +205,11 @@ class IndexFile:
                 schema, footer = file.schema_arrow, file.metadata
                 self.rows: int = footer.num_rows
                 self._footer_bytes: int = footer.serialized_size
-                metadata = (footer.metadata or {}).get(METADATA_KEY, b"null")
+                kept = footer.metadata or {}
         except (OSError, pa.ArrowException) as e:
             raise UsageError(f"{path}: not an index: {' '.join(str(e).split())}") from e
-        self.metadata = _metadata(path, metadata)
+        self.metadata = _metadata(path, kept.get(METADATA_KEY, b"null"))
+        self._body: dict[str, int] = json.loads(kept.get(BODY_KEY, b"{}"))
         self.has_stamps = STAMP.name in schema.names
         plain = pa.schema([f for f in schema if f.name != STAMP.name])
         if not plain.equals(SCHEMA):
@@ -217,13 +222,21 @@ class IndexFile:
         except (OSError, pa.ArrowException) as e:
             raise UsageError(f"{self.path}: cannot be read: {' '.join(str(e).split())}") from e
 
+    def origin(self) -> Origin | None:
+        """How it was made, if it says so and nobody has changed it since."""
+        made_by = self.metadata.get("made_by")
+        if made_by is None or not self.has_stamps or not self.is_as_written():
+            return None
+        stamps: np.ndarray = self.load([STAMP.name])[STAMP.name].to_numpy()
+        return Origin(made_by, stamps, self.metadata["content_hash"])
+
     def is_as_written(self) -> bool:
         """Whether all of its rows' bytes are still those that `Index.write` wrote.
 
         Other programs keep what they do not know of a Parquet file's metadata, the content hash too, when they change
         its rows.
         """
-        length, crc32 = self.metadata.get("body_bytes"), self.metadata.get("body_crc32")
+        length, crc32 = self._body.get("bytes"), self._body.get("crc32")
         tail = 8  # the footer's length and "PAR1"
         if length is None or crc32 is None or length + self._footer_bytes + tail != self.path.stat().st_size:
             return False

@@ -82,7 +82,7 @@ pub fn scan<P: AsRef<str> + Sync>(root: &Path, layout: Layout, known: Known<P>, 
         Layout::Photos => Kind::Rgb,
     };
     let walked = walk::walk(root, fmow::is_image, threads, |folder, found, buffer: &mut Vec<u8>| {
-        reader.outcome(folder, found, wanted, buffer)
+        reader.outcome(folder, found, wanted, true, buffer)
     })?;
     let mut scan = Scan { rejected: walked.rejected, ..Scan::default() };
     let mut images = walked.images;
@@ -97,11 +97,11 @@ pub fn scan<P: AsRef<str> + Sync>(root: &Path, layout: Layout, known: Known<P>, 
     };
     let taken = scan.kind.unwrap_or(wanted);
     if taken != wanted {
-        reader.redo(&mut images, threads, taken, |_, outcome| matches!(outcome, Outcome::Of(k) if *k == taken));
+        reader.redo(&mut images, threads, taken, true, |_, outcome| matches!(outcome, Outcome::Of(k) if *k == taken));
     }
     if is_fmow && !reader.known.is_empty() {
         let changed = reader.changed_places(&images);
-        reader.redo(&mut images, threads, taken, |found, outcome| {
+        reader.redo(&mut images, threads, taken, false, |found, outcome| {
             matches!(outcome, Outcome::Kept(_)) && reader.place(&found.path).is_some_and(|p| changed.contains(&p))
         });
     }
@@ -189,17 +189,26 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn outcome(&self, folder: &Folder, found: &Found, wanted: Kind, buffer: &mut Vec<u8>) -> Outcome {
+    /// Reads the image if it is of the kind `wanted`, unless it `may_keep` what is known of it.
+    fn outcome(
+        &self,
+        folder: &Folder,
+        found: &Found,
+        wanted: Kind,
+        may_keep: bool,
+        buffer: &mut Vec<u8>,
+    ) -> Outcome {
         if self.layout == Layout::Photos {
-            return match self.is_kept(found, None) {
-                true => Outcome::Kept(wanted),
-                false => Outcome::Read(wanted, self.read_photo(folder, found, buffer)),
+            return if may_keep && self.is_kept(found, None) {
+                Outcome::Kept(wanted)
+            } else {
+                Outcome::Read(wanted, self.read_photo(folder, found, buffer))
             };
         }
         match fmow::parse_name(found.file_name()) {
             None => Outcome::Unknown,
             Some(name) if name.kind != wanted => Outcome::Of(name.kind),
-            Some(name) if self.is_kept(found, Some(&name)) => Outcome::Kept(wanted),
+            Some(name) if may_keep && self.is_kept(found, Some(&name)) => Outcome::Kept(wanted),
             Some(name) => Outcome::Read(wanted, self.read_image(folder, found, &name, buffer)),
         }
     }
@@ -210,17 +219,19 @@ impl Reader<'_> {
         images: &mut [(Found, Outcome)],
         threads: usize,
         kind: Kind,
+        may_keep: bool,
         chosen: impl Fn(&Found, &Outcome) -> bool,
     ) {
         let rows: Vec<usize> = (0..images.len()).filter(|&i| chosen(&images[i].0, &images[i].1)).collect();
-        let read = parallel::map(rows.len(), threads, |i| {
+        let outcomes = parallel::map(rows.len(), threads, |i| {
             let found = &images[rows[i]].0;
-            let name = fmow::parse_name(found.file_name()).ok_or_else(String::new)?;
-            let folder = Folder::open(&self.root.join(found.folder())).map_err(|e| header::cannot_open(&e))?;
-            self.read_image(&folder, found, &name, &mut Vec::new())
+            match Folder::open(&self.root.join(found.folder())) {
+                Ok(folder) => self.outcome(&folder, found, kind, may_keep, &mut Vec::new()),
+                Err(e) => Outcome::Read(kind, Err(header::cannot_open(&e))),
+            }
         });
-        for (row, result) in rows.into_iter().zip(read) {
-            images[row].1 = Outcome::Read(kind, result);
+        for (row, outcome) in rows.into_iter().zip(outcomes) {
+            images[row].1 = outcome;
         }
     }
 
@@ -263,7 +274,7 @@ impl Reader<'_> {
         }
         hash.add(fmow::split(&found.path, self.root_name).unwrap_or_default().as_bytes());
         hash.add(name.map_or("", |name| self.category(name)).as_bytes());
-        (hash.0 as i64).max(1)
+        if hash.0 == 0 { 1 } else { hash.0 as i64 }
     }
 
     /// The category by the name or, where the name hides it, the test set's list.

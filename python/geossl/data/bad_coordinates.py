@@ -52,14 +52,18 @@ def checked(
     out |= bad(~out & ~in_lat, "latitude out of range")
     out |= bad(~out & ~in_lon, "longitude out of range")
     east = np.where(lon >= 180, lon - 360, lon)
-    out |= bad(~out & (np.abs(lat) <= NULL_ISLAND) & (np.abs(east) <= NULL_ISLAND), "null island, which stands for no place")
+    out |= bad(
+        ~out & (np.abs(lat) <= NULL_ISLAND) & (np.abs(east) <= NULL_ISLAND), "null island, which stands for no place"
+    )
     if places is not None:
         by_others = _swapped_by_others(lat, east, np.where(out, -1, places))
         out |= bad(by_others, "swapped latitude and longitude, by the other dates of its place")
         swapped |= by_others
     notes = []
     if swapped.sum() > HINT * (~missing).sum():
-        notes.append("many rows have latitude and longitude swapped; if all have, --map lat=lon,lon=lat sets them right")
+        notes.append(
+            "many rows have latitude and longitude swapped; if all have, --map lat=lon,lon=lat sets them right"
+        )
     return np.where(out, np.nan, lat), np.where(out, np.nan, east), notes
 
 
