@@ -663,7 +663,7 @@ def test_reading_what_is_no_index(tmp_path):
     table = pq.read_table(path)
     other = json.loads(table.schema.metadata[b"geossl"]) | {"schema_version": 99}
     pq.write_table(table.replace_schema_metadata({"geossl": json.dumps(other)}), path)
-    with pytest.raises(UsageError, match="schema version 99, where this geossl reads 2"):
+    with pytest.raises(UsageError, match="schema version 99, where this geossl reads 3"):
         Index.read(path)
     pq.write_table(table.drop_columns(["lat"]), path)
     with pytest.raises(UsageError, match="its columns were changed"):

@@ -58,7 +58,7 @@ class Index:
     """The Parquet file that it was read from."""
     boxes: Literal["objects", "tiles"] = "objects"
     """What the boxes are: objects with their surroundings, as fMoW's, or tiles of scenes, which have no context."""
-    origin: Origin | None = field(default=None, repr=False)
+    origin: Origin | None = field(default_factory=lambda: None, repr=False)  # no class attribute: see __getattr__
     """For `geossl data index --update`."""
 
     def __len__(self) -> int:

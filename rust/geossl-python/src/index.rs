@@ -51,7 +51,7 @@ fn index_scan<'py>(
         return Err(PyValueError::new_err("known_paths and known_stamps: not of one length"));
     }
     let known = Known { paths: &known_paths, stamps: &stamps };
-    let scan = py.detach(|| index::scan(&root, layout, known, threads)).map_err(to_py)?;
+    let scan = py.detach(|| index::scan(&root, layout, &known, threads)).map_err(to_py)?;
     let columns = scan.columns;
     let table = PyDict::new(py);
     table.set_item("path", texts(py, columns.path)?)?;

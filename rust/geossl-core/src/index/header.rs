@@ -225,7 +225,7 @@ fn png_exif(reader: &mut dyn Source) -> io::Result<Option<Vec<u8>>> {
         reader.read_exact(&mut head)?;
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
         match &head[4..] {
-            b"eXIf" if length <= u32::from(u16::MAX) => {
+            b"eXIf" if u16::try_from(length).is_ok() => {
                 let mut content = vec![0; length as usize];
                 reader.read_exact(&mut content)?;
                 return Ok(Some(content));

@@ -55,7 +55,8 @@ pub fn read(bytes: &dyn Fn(usize, usize) -> Option<Vec<u8>>) -> Photo {
     let angle = |tag, reference, negative: &str| {
         let [degrees, minutes, seconds] = tiff.rationals(&gps, tag)?;
         let value = degrees + minutes / 60.0 + seconds / 3600.0;
-        let sign = if tiff.text(&gps, reference).is_some_and(|r| r.eq_ignore_ascii_case(negative)) { -1.0 } else { 1.0 };
+        let sign =
+            if tiff.text(&gps, reference).is_some_and(|r| r.eq_ignore_ascii_case(negative)) { -1.0 } else { 1.0 };
         Some(sign * value)
     };
     let is_given = |tag| gps.iter().any(|e| e.tag == tag);

@@ -68,7 +68,7 @@ pub struct Scan {
 /// kept or read as a whole, as one date can change the others.
 ///
 /// Fails only if `root` cannot be listed, or its `test_gt_mapping.json` is broken; other faults are rejected rows.
-pub fn scan<P: AsRef<str> + Sync>(root: &Path, layout: Layout, known: Known<P>, threads: usize) -> Result<Scan> {
+pub fn scan<P: AsRef<str> + Sync>(root: &Path, layout: Layout, known: &Known<P>, threads: usize) -> Result<Scan> {
     let is_fmow = layout != Layout::Photos;
     let reader = Reader {
         root,
@@ -102,7 +102,7 @@ pub fn scan<P: AsRef<str> + Sync>(root: &Path, layout: Layout, known: Known<P>, 
     if is_fmow && !reader.known.is_empty() {
         let changed = reader.changed_places(&images);
         reader.redo(&mut images, threads, taken, false, |found, outcome| {
-            matches!(outcome, Outcome::Kept(_)) && reader.place(&found.path).is_some_and(|p| changed.contains(&p))
+            matches!(outcome, Outcome::Kept(_)) && Reader::place(&found.path).is_some_and(|p| changed.contains(&p))
         });
     }
 
@@ -190,14 +190,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads the image if it is of the kind `wanted`, unless it `may_keep` what is known of it.
-    fn outcome(
-        &self,
-        folder: &Folder,
-        found: &Found,
-        wanted: Kind,
-        may_keep: bool,
-        buffer: &mut Vec<u8>,
-    ) -> Outcome {
+    fn outcome(&self, folder: &Folder, found: &Found, wanted: Kind, may_keep: bool, buffer: &mut Vec<u8>) -> Outcome {
         if self.layout == Layout::Photos {
             return if may_keep && self.is_kept(found, None) {
                 Outcome::Kept(wanted)
@@ -236,7 +229,7 @@ impl Reader<'_> {
     }
 
     /// The place of a path that is named as fMoW's are.
-    fn place(&self, path: &str) -> Option<String> {
+    fn place(path: &str) -> Option<String> {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         fmow::parse_name(name).map(|name| fmow::place(folder, &name).location_id)
     }
@@ -247,7 +240,7 @@ impl Reader<'_> {
         let here: HashSet<&str> = images.iter().filter(|i| kept(&i.1)).map(|i| i.0.path.as_str()).collect();
         let read = images.iter().filter(|i| matches!(i.1, Outcome::Read(..))).map(|i| i.0.path.as_str());
         let gone = self.known.keys().copied().filter(|path| !here.contains(path));
-        read.chain(gone).filter_map(|path| self.place(path)).collect()
+        read.chain(gone).filter_map(Self::place).collect()
     }
 
     /// Whether the files are those that a known row was read from.
@@ -429,11 +422,7 @@ fn first_of<'a>(a: &'a str, b: &'a str) -> &'a str {
     if a.is_empty() { b } else { a }
 }
 
-fn read_sidecar(
-    folder: &Folder,
-    name: &str,
-    buffer: &mut Vec<u8>,
-) -> std::result::Result<(Sidecar, Metadata), String> {
+fn read_sidecar(folder: &Folder, name: &str, buffer: &mut Vec<u8>) -> std::result::Result<(Sidecar, Metadata), String> {
     let broken = |e: io::Error| format!("the sidecar cannot be read: {e}");
     let mut file = folder.file(name).map_err(broken)?;
     let meta = file.metadata().map_err(broken)?;

@@ -274,7 +274,12 @@ mod tests {
             assert_eq!((got.images[0].0.folder(), got.images[0].0.file_name()), ("", "a.png"));
             assert!(got.rejected.is_empty());
         }
-        assert!(walk(&root.path().join("nowhere"), is_image, 1, |_, _, (): &mut ()| ()).unwrap_err().to_string().contains("nowhere"));
+        assert!(
+            walk(&root.path().join("nowhere"), is_image, 1, |_, _, (): &mut ()| ())
+                .unwrap_err()
+                .to_string()
+                .contains("nowhere")
+        );
     }
 
     #[cfg(unix)]
