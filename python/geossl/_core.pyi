@@ -20,11 +20,12 @@ __all__ = [
     "h3_clusters",
     "haversine_km",
     "image_headers",
+    "index_file_crc32",
     "index_fmow_names",
     "index_group_footprints",
     "index_parse_timestamps",
     "index_relative_paths",
-    "index_scan_fmow",
+    "index_scan",
     "index_walk",
     "kmeans",
     "link_places",
@@ -55,6 +56,7 @@ def kmeans(
     max_iter: int,
     threads: int,
 ) -> dict[str, Any]: ...
+
 @final
 class MiniBatchKMeans:
     def __new__(cls, *, k: int, seed: int, threads: int) -> Self: ...
@@ -148,7 +150,16 @@ def read_image(
     nodata: int | None = None,
     max_image_bytes: int = ...,
 ) -> dict[str, Any]: ...
-def index_scan_fmow(root: str | PathLike[str], *, kind: str | None, threads: int) -> dict[str, Any]: ...
+def index_scan(
+    root: str | PathLike[str],
+    *,
+    layout: str,
+    kind: str | None,
+    known_paths: list[str],
+    known_stamps: NDArray[np.int64],
+    threads: int,
+) -> dict[str, Any]: ...
+def index_file_crc32(path: str | PathLike[str], len: int) -> int | None: ...
 def index_walk(
     root: str | PathLike[str], extensions: list[str], *, threads: int
 ) -> tuple[list[str], list[tuple[str, str]]]: ...

@@ -469,7 +469,7 @@ def test_a_generic_csv(tmp_path):
     assert report.nulled == [
         (a, "bad cloud_cover: 101"),
         (a, "bad gsd: -1"),
-        (a, "bad lat: 91"),
+        (a, "swapped latitude and longitude: 91, 10"),
         (b, "bad gsd: x"),
         (b, "bad lat: nan"),
         (b, "bad split, not train, val or test: valid"),
@@ -532,7 +532,7 @@ def test_a_generic_parquet(tmp_path):
     assert column(index, "location_id") == ["3", "4"]
     assert column(index, "category") == ["x", "y"]
     assert column(index, "timestamp") == [datetime(2012, 4, 2, 10, 32, 22, 500_000, tzinfo=UTC), None]
-    assert not report.nulled
+    assert report.nulled == [("b.jpg", "a coordinate without the other: nan, 3")]
     written = frame.assign(timestamp=pd.Categorical(["2012-04-02T10:32:22.5Z", None]))
     written.to_parquet(tmp_path / "list.parquet")
     again, _ = build_index(tmp_path / "list.parquet", root=tmp_path / "images")
@@ -663,7 +663,7 @@ def test_reading_what_is_no_index(tmp_path):
     table = pq.read_table(path)
     other = json.loads(table.schema.metadata[b"geossl"]) | {"schema_version": 99}
     pq.write_table(table.replace_schema_metadata({"geossl": json.dumps(other)}), path)
-    with pytest.raises(UsageError, match="schema version 99, where this geossl reads 2"):
+    with pytest.raises(UsageError, match="schema version 99, where this geossl reads 3"):
         Index.read(path)
     pq.write_table(table.drop_columns(["lat"]), path)
     with pytest.raises(UsageError, match="its columns were changed"):

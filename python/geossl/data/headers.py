@@ -12,7 +12,7 @@ import re
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ RGB_PHOTOMETRICS = {2, 3, 6}
 """RGB, palettes and YCbCr, which are all read as RGB."""
 FORMATS = {"JP2OpenJPEG": "JPEG 2000", "HFA": "Erdas Imagine"}
 """GDAL's names of formats, where people have another."""
-TIFF_NAME = re.compile(r"(?i)\.tiff?$")
+TIFF_NAME = r"(?i)\.tiff?$"
 ITEM = re.compile(r"<Item\s([^>]*)>([^<]*)</Item>")
 ATTRIBUTE = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
 ACQUIRED = re.compile(r"(?i)acqui|sensing|sensed")
@@ -63,6 +63,18 @@ class Headers:
     """Why rasterio reads images, with their number."""
     alphas: int
     """Images with a band that is marked as alpha."""
+
+    def rows(self, image: np.ndarray) -> Headers:
+        """The headers of rows, whose images are those, int64 [rows]."""
+        taken = pa.array(image)
+        bad = np.zeros(len(self.acquired), bool)
+        bad[list(self.rejected)] = True
+        return replace(
+            self,
+            columns={name: column.take(taken) for name, column in self.columns.items()},
+            acquired=[self.acquired[i] for i in image.tolist()],
+            rejected={row: self.rejected[int(image[row])] for row in np.flatnonzero(bad[image]).tolist()},
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -257,11 +269,15 @@ def foreign_header(path: str) -> tuple[dict[str, Any], str, list[str]] | str:
 
 def tiff_columns(table: pa.Table, root: Path, *, threads: int) -> pa.Table:
     """The table with what its TIFFs say of themselves beyond their size; JPEG and PNG have red, green and blue."""
-    paths = table["path"].to_pylist()
-    tiffs = sorted({path for path in paths if TIFF_NAME.search(path)})
+    paths = table["path"].combine_chunks()
+    is_tiff = pc.match_substring_regex(paths, TIFF_NAME)
+    tiffs = sorted(pc.unique(paths.filter(is_tiff)).to_pylist())
+    if not tiffs:
+        at = table.schema.get_field_index("band_names")
+        return table.set_column(at, SCHEMA.field(at), pa.repeat(pa.scalar(RGB, pa.string()), len(table)))
     found = read_headers(root, tiffs, threads=threads)
-    position = {path: i for i, path in enumerate(tiffs) if i not in found.rejected}
-    taken = pa.array([position.get(path) for path in paths], pa.int64())
+    usable = pa.array([path if i not in found.rejected else None for i, path in enumerate(tiffs)], pa.string())
+    taken = pc.index_in(paths, value_set=usable, skip_nulls=True)
     for name in ("dtype", "nodata", "band_names", "transform", "crs"):
         column = found.columns[name].take(taken)
         own = table[name].combine_chunks()

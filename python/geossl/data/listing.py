@@ -20,12 +20,13 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from geossl import _core
+from geossl.data.bad_coordinates import checked
 from geossl.data.headers import MEASURED, RGB, Headers, read_headers, relative_paths
 from geossl.data.table import INSTANT, NO_INSTANT, SCHEMA, instants, texts_from_core
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 KNOWN = [name for name in SCHEMA.names if name not in MEASURED]
@@ -53,29 +54,47 @@ class Listed:
     notes: list[str] = field(default_factory=list)
 
 
-def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
+def read_listing(src: Path, *, root: Path, renames: Mapping[str, str] | None = None, threads: int) -> Listed:
     """The usable rows of a list, in its order. Paths are relative to `root`, or absolute and below it, or URLs.
+
+    Args:
+        src: CSV or Parquet file.
+        root: folder that paths start from.
+        renames: the file's columns by the names that they have here.
+        threads: 0 is all cores.
 
     Raises UsageError for a file that cannot be read, or without the columns of any known form.
     """
     columns = read_columns(src)
     names = list(columns)
-    by_position = _is_positional(columns)
-    if by_position:
+    if renames:
+        columns = _renamed(src, columns, renames)
+    elif _is_positional(columns):
         label = names[0]
         columns = dict(zip(["label", "path", "timestamp"], columns.values(), strict=False))
-    elif "path" not in columns:
-        raise UsageError(f"{src}: no column named path; its columns are: {', '.join(names) or 'none'}")
+        return listed(src, columns, root=root, label=label, threads=threads)
+    if "path" not in columns:
+        raise UsageError(
+            f"{src}: no column named path; its columns are: {', '.join(names) or 'none'}; "
+            "name it with --map path=COLUMN"
+        )
+    return listed(src, columns, root=root, threads=threads)
+
+
+def listed(src: Path, columns: dict[str, pa.Array], *, root: Path, label: str | None = None, threads: int) -> Listed:
+    """As `read_listing`, from the columns; with `label`, these are a label of that name, a path and perhaps a date."""
     given = [name for name in BOX if name in columns]
     if given and len(given) < len(BOX):
         raise UsageError(f"{src}: a box is box_x, box_y, box_w and box_h together; it has only {', '.join(given)}")
 
-    paths = _texts(columns["path"]).fill_null("").to_pylist()
-    relative, unusable = relative_paths(root, paths, threads=threads)
-    headers = read_headers(root, relative, threads=threads, skip=unusable)
-    rows = _Rows(paths, headers.rejected)
-    out: dict[str, Any] = {"path": pa.array(relative, pa.string()), **headers.columns}
-    out |= _places(rows, columns)
+    given_paths = _texts(columns["path"]).fill_null("").dictionary_encode()
+    relative, unusable = relative_paths(root, given_paths.dictionary.to_pylist(), threads=threads)
+    image = given_paths.indices.to_numpy().astype(np.int64)
+    headers = read_headers(root, relative, threads=threads, skip=unusable).rows(image)
+    paths = given_paths.dictionary_decode()
+    rows = _Rows(headers.rejected)
+    out: dict[str, Any] = {"path": pa.array(relative, pa.string()).take(pa.array(image)), **headers.columns}
+    notes: list[str] = []
     for name in ("location_id", "category", "sensor", "country_code"):
         if name in columns:
             out[name] = _texts(columns[name])
@@ -89,16 +108,18 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
             out[name] = pa.array(value, pa.float32(), mask=np.isnan(value))
     if given:
         out |= _boxes(rows, columns, headers.columns["width"].to_numpy(), headers.columns["height"].to_numpy())
+    if "lat" in columns and "lon" in columns:
+        coordinates, notes = _coordinates(rows, columns, out.get("location_id"))
+        out |= coordinates
 
-    notes = []
-    if by_position:
+    if label is not None:
         layout = "label, path, timestamp" if "timestamp" in columns else "label, path"
         notes += _from_names(root, out, _texts(columns["label"]), label)
     else:
         layout = f"columns {', '.join(name for name in KNOWN if name in columns)}"
-        unknown = [name for name in names if name not in KNOWN and name not in MEASURED]
+        unknown = [name for name in columns if name not in KNOWN and name not in MEASURED]
         if unknown:
-            notes.append(f"columns left out: {', '.join(unknown)} (known are: {', '.join(KNOWN)})")
+            notes.append(f"columns left out: {', '.join(unknown)} (known are: {', '.join(KNOWN)}; --map names them)")
     nothing = pa.nulls(len(paths))
     table = pa.table([out.get(f.name, nothing.cast(f.type)) for f in SCHEMA], schema=SCHEMA)
     keep = np.ones(len(paths), bool)
@@ -108,8 +129,8 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
         table=table.filter(pa.array(keep)),
         headers=headers,
         kept=keep,
-        rejected=[(paths[i], reason) for i, reason in sorted(rows.rejected.items())],
-        nulled=[(paths[i], reason) for i, reason in sorted(rows.nulled)],
+        rejected=[(paths[i].as_py(), reason) for i, reason in sorted(rows.rejected.items())],
+        nulled=[(paths[i].as_py(), reason) for i, reason in sorted(rows.nulled)],
         notes=notes,
     )
 
@@ -117,8 +138,7 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
 class _Rows:
     """The fate of every row: rejected with a reason, or with values that became null."""
 
-    def __init__(self, paths: list[str], rejected: dict[int, str]) -> None:
-        self.paths = paths
+    def __init__(self, rejected: dict[int, str]) -> None:
         self.rejected = rejected
         self.nulled: list[tuple[int, str]] = []
 
@@ -184,8 +204,7 @@ def _is_positional(columns: dict[str, pa.Array]) -> bool:
 
 def _from_names(root: Path, out: dict[str, Any], labels: pa.Array, label: str) -> list[str]:
     """Place, split and category by fMoW's names, where the paths have them. The notes on it."""
-    paths = out["path"].to_pylist()
-    found = _core.index_fmow_names(root, paths)
+    found = _core.index_fmow_names(root, out["path"].to_pylist())
     location = texts_from_core(found["location_id"])
     category = texts_from_core(found["category"])
     out["category"] = pc.coalesce(category, labels)
@@ -233,15 +252,37 @@ def _numbers(
     return np.where(good, value, np.nan)
 
 
-def _places(rows: _Rows, columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """Coordinates, both or none; longitudes up to 360 are brought to -180..180."""
-    if not ("lat" in columns and "lon" in columns):
-        return {}
-    lat = _numbers(rows, "lat", columns["lat"], lambda v: np.abs(v) <= 90)
-    lon = _numbers(rows, "lon", columns["lon"], lambda v: (v >= -180) & (v <= 360))
-    lon = np.where(lon >= 180, lon - 360, lon)
-    missing = np.isnan(lat) | np.isnan(lon)
-    return {"lat": pa.array(lat, mask=missing), "lon": pa.array(lon, mask=missing)}
+def _coordinates(
+    rows: _Rows, columns: dict[str, pa.Array], location: pa.Array | None
+) -> tuple[dict[str, pa.Array], list[str]]:
+    """Coordinates, both or none, longitudes in -180 to 180; and the notes on them."""
+    before = len(rows.nulled)
+    lat, lon = (_numbers(rows, name, columns[name]) for name in ("lat", "lon"))
+    # One that is no number says all there is to say of the two.
+    said = np.zeros(len(lat), bool)
+    said[[i for i, _ in rows.nulled[before:]]] = True
+    lat, lon = (np.where(said, np.nan, v) for v in (lat, lon))
+    places = None
+    if location is not None:
+        places = location.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    lat, lon, notes = checked(lat, lon, places=places, null=rows.null)
+    missing = np.isnan(lat)
+    return {"lat": pa.array(lat, mask=missing), "lon": pa.array(lon, mask=missing)}, notes
+
+
+def _renamed(src: Path, columns: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[str, pa.Array]:
+    """The columns under the names that they have here."""
+    unknown = [name for name in renames if name not in KNOWN]
+    if unknown:
+        raise UsageError(f"--map {unknown[0]}={renames[unknown[0]]}: known columns are: {', '.join(KNOWN)}")
+    sources = {target: source.strip().lower() for target, source in renames.items()}
+    for target, source in sources.items():
+        if source not in columns:
+            raise UsageError(
+                f"--map {target}={source}: {src} has no such column; its columns are: {', '.join(columns)}"
+            )
+    rest = {name: column for name, column in columns.items() if name not in sources and name not in sources.values()}
+    return {target: columns[source] for target, source in sources.items()} | rest
 
 
 def _split(rows: _Rows, column: pa.Array) -> pa.Array:

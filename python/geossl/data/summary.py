@@ -6,14 +6,14 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -159,8 +159,8 @@ def summarise(
         nulled=nulled,
         notes=notes,
         band_names=_value_counts(files["band_names"].drop_null()),
-        crs=_most_first(Counter(map(_crs_label, files["crs"].drop_null().to_pylist()))),
-        nodata=_most_first(Counter(map(_nodata_label, files["nodata"].to_pylist()))),
+        crs=_counted(files["crs"].drop_null(), _crs_label),
+        nodata=_counted(files["nodata"], _nodata_label),
         dates_from=dict(dates_from or {}),
         fallbacks=_most_first(fallbacks or {}),
     )
@@ -199,6 +199,13 @@ def _nodata_label(value: float | None) -> str:
     if value is None:
         return "none"
     return "mask, alpha or NaN" if math.isnan(value) else f"{value:.15g}"
+
+
+def _counted(column: pa.ChunkedArray, label: Callable[[Any], str]) -> dict[str, int]:
+    counts = Counter[str]()
+    for item in pc.value_counts(column).to_pylist():
+        counts[label(item["values"])] += item["counts"]
+    return _most_first(counts)
 
 
 def _most_first(counts: Mapping[str, int]) -> dict[str, int]:

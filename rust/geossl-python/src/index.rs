@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use geossl_core::index::{self, Kind, Strings};
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use geossl_core::index::{self, Kind, Known, Layout, Strings};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -13,21 +13,26 @@ use crate::error::to_py;
 
 /// Adds this file's functions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(index_scan_fmow, m)?)?;
+    m.add_function(wrap_pyfunction!(index_scan, m)?)?;
     m.add_function(wrap_pyfunction!(index_walk, m)?)?;
+    m.add_function(wrap_pyfunction!(index_file_crc32, m)?)?;
     m.add_function(wrap_pyfunction!(index_relative_paths, m)?)?;
     m.add_function(wrap_pyfunction!(index_group_footprints, m)?)?;
     m.add_function(wrap_pyfunction!(index_fmow_names, m)?)?;
     m.add_function(wrap_pyfunction!(index_parse_timestamps, m)?)
 }
 
-/// Rows of a folder in fMoW's layout, as columns and counters.
+/// Rows of a folder in fMoW's layout or of photos, as columns and counters; rows known from before (paths and stamps)
+/// that have not changed are not among them, but `kept`.
 #[pyfunction]
-#[pyo3(signature = (root, *, kind, threads))]
-fn index_scan_fmow<'py>(
+#[pyo3(signature = (root, *, layout, kind, known_paths, known_stamps, threads))]
+fn index_scan<'py>(
     py: Python<'py>,
     root: PathBuf,
+    layout: &str,
     kind: Option<&str>,
+    known_paths: Vec<PyBackedStr>,
+    known_stamps: PyReadonlyArray1<'py, i64>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
     let kind = match kind {
@@ -36,7 +41,17 @@ fn index_scan_fmow<'py>(
             Some(Kind::from_name(name).ok_or_else(|| PyValueError::new_err(format!("{name}: not rgb, msrgb or ms")))?)
         }
     };
-    let scan = py.detach(|| index::scan_fmow(&root, kind, threads)).map_err(to_py)?;
+    let layout = match layout {
+        "fmow" => Layout::Fmow(kind),
+        "photos" => Layout::Photos,
+        other => return Err(PyValueError::new_err(format!("{other}: not fmow or photos"))),
+    };
+    let stamps = known_stamps.as_slice()?.to_vec();
+    if stamps.len() != known_paths.len() {
+        return Err(PyValueError::new_err("known_paths and known_stamps: not of one length"));
+    }
+    let known = Known { paths: &known_paths, stamps: &stamps };
+    let scan = py.detach(|| index::scan(&root, layout, &known, threads)).map_err(to_py)?;
     let columns = scan.columns;
     let table = PyDict::new(py);
     table.set_item("path", texts(py, columns.path)?)?;
@@ -58,9 +73,11 @@ fn index_scan_fmow<'py>(
     table.set_item("sensor", texts(py, columns.sensor)?)?;
     table.set_item("country_code", texts(py, columns.country_code)?)?;
     table.set_item("split", texts(py, columns.split)?)?;
+    table.set_item("stamp", columns.stamp.into_pyarray(py))?;
 
     let out = PyDict::new(py);
     out.set_item("columns", table)?;
+    out.set_item("kept", scan.kept.into_pyarray(py))?;
     out.set_item("rejected", scan.rejected)?;
     out.set_item("nulled", scan.nulled)?;
     out.set_item("kind", scan.kind.map(Kind::name))?;
@@ -90,8 +107,8 @@ fn index_walk(
     let wanted = |name: &str| {
         name.rsplit_once('.').is_some_and(|(_, ext)| extensions.iter().any(|e| ext.eq_ignore_ascii_case(e)))
     };
-    let found = py.detach(|| index::walk::walk(&root, wanted, threads)).map_err(to_py)?;
-    Ok((found.images.into_iter().map(|image| image.path).collect(), found.rejected))
+    let found = py.detach(|| index::walk::walk(&root, wanted, threads, |_, _, (): &mut ()| ())).map_err(to_py)?;
+    Ok((found.images.into_iter().map(|(image, ())| image.path).collect(), found.rejected))
 }
 
 /// Listed paths brought below `root`; as given, with a reason, where one cannot be used.
@@ -108,6 +125,12 @@ fn index_relative_paths(
     out.set_item("path", texts(py, found.path)?)?;
     out.set_item("rejected", found.rejected)?;
     Ok(out)
+}
+
+/// CRC-32 of the first `len` bytes of a file; None if it is shorter.
+#[pyfunction]
+fn index_file_crc32(py: Python<'_>, path: PathBuf, len: u64) -> PyResult<Option<u32>> {
+    py.detach(|| index::file_crc32(&path, len)).map_err(to_py)
 }
 
 /// The row that founds each footprint's place, int64 [N]; -1 where a corner is not finite.

@@ -13,9 +13,13 @@ def index(
     /,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    layout: Literal["auto", "fmow", "csv", "geotiff"] = "auto",
+    layout: Literal["auto", "fmow", "csv", "geotiff", "photos", "geoimagenet"] = "auto",
     images: Literal["auto", "rgb", "msrgb", "ms"] = "auto",
     root: Path | None = None,
+    map_: Annotated[list[str] | None, Parameter(name="--map", negative="")] = None,
+    places: Literal["id", "radius", "footprint"] = "id",
+    radius_km: float | None = None,
+    update: Annotated[bool, Parameter(negative="")] = False,
     bands: str | None = None,
     dates: Path | None = None,
     date_pattern: str | None = None,
@@ -24,13 +28,19 @@ def index(
 ) -> None:
     """Read the places, dates, boxes and categories of images into one Parquet file.
 
-    SRC is a folder in fMoW's layout (fMoW-rgb, fMoW-full or ready-made crops), or a CSV or Parquet file: the paper's
-    (label, path), SatMAE's (label, path, timestamp), or any with a column `path` and, where known, `lat`, `lon`,
-    `timestamp`, `location_id`, `category`. With --layout geotiff it is any folder of GeoTIFFs (and of what else GDAL
-    reads), or a list of their paths and URLs: places and dates are read from the files, and images that show the same
-    ground are views of one place.
+    SRC is a folder in fMoW's layout (fMoW-rgb, fMoW-full or ready-made crops) or GeoImageNet's, or a CSV or Parquet
+    file: the paper's (label, path), SatMAE's (label, path, timestamp), or any with a column `path` and, where known,
+    `lat`, `lon`, `timestamp`, `location_id`, `category`; --map takes them from columns of other names. With --layout
+    photos it is a folder of photos: place and date are EXIF's (a time without an offset counts as UTC), the category
+    is the name of the folder that a photo lies in. With --layout geotiff it is any folder of GeoTIFFs (and of what else
+    GDAL reads), or a list of their paths and URLs: places and dates are read from the files, and images that show the
+    same ground are views of one place.
 
-    Examples: `geossl data index planet -o planet.parquet`,
+    Coordinates that cannot be a place become null, and the report names them: no numbers, out of range, latitude and
+    longitude swapped, and 0, 0. Longitudes up to 360 are taken; the antimeridian and the poles are places.
+
+    Examples: `geossl data index planet -o planet.parquet`, `geossl data index planet -o planet.parquet --update`,
+    `geossl data index photos.csv --map lat=latitude,lon=longitude -o photos.parquet`,
     `geossl data index naip --layout geotiff --bands red,green,blue,nir --tile 256 -o naip.parquet`
 
     Parameters
@@ -40,11 +50,21 @@ def index(
     out
         Index to write.
     layout
-        auto: fmow for a folder, csv for a file.
+        auto: geoimagenet for a folder with imagenet_images and metadata.csv, fmow for any other, csv for a file.
     images
         Which of fMoW's images: rgb, msrgb or ms; auto takes the first of these that is there.
     root
         Folder that a CSV's relative paths start from; by default the CSV's own.
+    map_
+        Columns of a list that have other names: lat=latitude,lon=longitude; may be repeated.
+    places
+        What makes images views of one place: id (what the names, the list or the GeoTIFFs' footprints say), radius
+        (chains of coordinates at most --radius-km apart) or footprint (geotransforms that overlap by half).
+    radius_km
+        Kilometres, for --places radius.
+    update
+        Read again only what has changed since --out was made (size or time of an image or its sidecar; new and removed
+        files; what could not be read), for fMoW's layout and photos; other layouts are read anew.
     bands
         geotiff: names of the bands, with commas between, of images that have as many and do not name them.
     dates
@@ -62,10 +82,36 @@ def index(
     from geossl.data.index import GeoOptions, build_index
 
     geo = GeoOptions(bands=bands.split(",") if bands else (), dates=dates, date_pattern=date_pattern, tile=tile)
-    made, report = build_index(src, layout=layout, images=images, root=root, geo=geo, threads=threads)
+    made, report = build_index(
+        src,
+        layout=layout,
+        images=images,
+        root=root,
+        renames=_renames(map_ or []),
+        geo=geo,
+        places=places,
+        radius_km=radius_km,
+        update=out if update else None,
+        threads=threads,
+    )
     made.write(out)
     for line in report.lines():
         print(line)
     print(f"-> {out}")
     # The paper has 100 clusters; a small set gets eight places a cluster.
     print(f"next: geossl data cluster {out} -k {min(100, max(2, report.places // 8))}")
+
+
+def _renames(texts: list[str]) -> dict[str, str]:
+    """Columns by the names that they get, from target=source[,target=source ...]."""
+    from geossl.errors import UsageError
+
+    out: dict[str, str] = {}
+    for text in texts:
+        for part in text.split(","):
+            target, equals, source = (piece.strip() for piece in part.partition("="))
+            if not (target and equals and source):
+                raise UsageError(f"--map {text}: is not TARGET=COLUMN, such as lat=latitude")
+            if out.setdefault(target, source) != source:
+                raise UsageError(f"--map {target}: is given twice, {out[target]} and {source}")
+    return out

@@ -72,7 +72,7 @@ pub struct Row {
     /// "" if not known.
     pub country_code: String,
     /// "" if not known.
-    pub split: String,
+    pub split: &'static str,
 }
 
 /// The rows of an index, column by column. Nulls: "" in texts, NaN in floats, `i64::MIN` in timestamps, -1 in boxes.
@@ -98,11 +98,13 @@ pub struct Columns {
     pub sensor: Strings,
     pub country_code: Strings,
     pub split: Strings,
+    /// Of the files that the row was read from: another one once they change; 0 for files to be read again.
+    pub stamp: Vec<i64>,
 }
 
 impl Columns {
     /// Adds a row.
-    pub fn push(&mut self, path: &str, header: &super::Header, row: &Row) {
+    pub fn push(&mut self, path: &str, header: &super::Header, row: &Row, stamp: i64) {
         let (lat, lon) = row.centre.unwrap_or((f64::NAN, f64::NAN));
         let [x, y, w, h] = row.rect.unwrap_or([-1; 4]);
         self.path.push(path);
@@ -123,7 +125,8 @@ impl Columns {
         self.cloud_cover.push(row.cloud_cover.map_or(f32::NAN, |v| v as f32));
         self.sensor.push(&row.sensor);
         self.country_code.push(&row.country_code);
-        self.split.push(&row.split);
+        self.split.push(row.split);
+        self.stamp.push(stamp);
     }
 
     /// Number of rows.

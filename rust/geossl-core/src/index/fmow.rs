@@ -98,10 +98,9 @@ pub fn place(folder: &str, name: &Name) -> Place {
 }
 
 /// `train`, `val` or `test`: the first folder of the path, else the name of the root, else None.
-pub fn split<'a>(path: &'a str, root_name: &'a str) -> Option<&'a str> {
-    let is_split = |name: &&str| matches!(*name, "train" | "val" | "test");
-    let first = path.split_once('/').map(|(first, _)| first);
-    first.filter(is_split).or(Some(root_name).filter(is_split))
+pub fn split(path: &str, root_name: &str) -> Option<&'static str> {
+    let known = |name: &str| ["train", "val", "test"].into_iter().find(|&split| split == name);
+    path.split_once('/').and_then(|(first, _)| known(first)).or_else(|| known(root_name))
 }
 
 /// Categories of the test set by its folders' names, from `test_gt_mapping.json` in the root; empty without it.

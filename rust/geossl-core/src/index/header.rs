@@ -1,7 +1,7 @@
 //! Size, bands and sample type of an image from its header, without decoding.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use crate::Error;
@@ -14,6 +14,9 @@ use crate::decode::{Dtype, Input};
 const BUFFER_BYTES: usize = 4096;
 /// Segments looked at for a JPEG's size; thumbnails and profiles take a few hundred at most.
 const MAX_SEGMENTS: usize = 4096;
+
+/// What stands before EXIF's TIFF signature in a JPEG's segment.
+const EXIF_HEAD: usize = b"Exif\0\0".len();
 
 /// What the header says.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,49 +46,90 @@ pub struct TiffHeader {
     pub geo: GeoHeader,
 }
 
+/// A file whose header was read.
+#[derive(Debug)]
+pub struct Opened {
+    /// What the header says.
+    pub header: Header,
+    /// A JPEG's or PNG's EXIF, from its TIFF signature on.
+    pub exif: Option<Vec<u8>>,
+}
+
 /// Reads the header of the image at `path`. At most some kilobytes are read, and a JPEG's EXIF, wherever they lie in the file.
 /// The error says why the image cannot be used, as "what: why" or "what".
 pub fn read(path: &Path) -> Result<Header, String> {
-    let broken = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::UnexpectedEof => "the header is cut short".to_owned(),
+    let file = File::open(path).map_err(|e| cannot_open(&e))?;
+    read_open(path, &file, &mut Vec::new()).map(|opened| opened.header)
+}
+
+/// Why an image cannot be opened.
+pub fn cannot_open(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        _ => format!("cannot be opened: {error}"),
+    }
+}
+
+/// As `read`, of a file that is at its start; `path` names it. `buffer` is memory to use.
+pub fn read_open(path: &Path, file: &File, buffer: &mut Vec<u8>) -> Result<Opened, String> {
+    let broken = |e: io::Error| match e.kind() {
+        io::ErrorKind::UnexpectedEof => "the header is cut short".to_owned(),
         _ => format!("cannot be read: {e}"),
     };
-    let file = File::open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        _ => format!("cannot be opened: {e}"),
-    })?;
-    let mut reader = BufReader::with_capacity(BUFFER_BYTES, file);
-    let mut magic = [0; 4];
-    match reader.read(&mut magic).map_err(broken)? {
-        0 => return Err("the file is empty".into()),
-        4 => {}
-        _ => return Err("the header is cut short".into()),
-    }
-    let (width, height, dtype) = match magic {
-        [0xFF, 0xD8, ..] => {
-            reader.seek_relative(-2).map_err(broken)?;
-            jpeg(&mut reader).map_err(|e| e.explain(broken))?
+    buffer.resize(BUFFER_BYTES, 0);
+    let mut file = file;
+    let len = file.read(buffer).map_err(broken)?;
+    let start = &buffer[..len];
+    let format: fn(&mut dyn Source) -> Result<Fields, Fault> = match start {
+        [] => return Err("the file is empty".into()),
+        [_] | [_, _] | [_, _, _] => return Err("the header is cut short".into()),
+        [0xFF, 0xD8, ..] => jpeg,
+        [0x89, b'P', b'N', b'G', ..] => png,
+        _ if is_tiff(&start[..4]) => {
+            let file = file.try_clone().map_err(broken)?;
+            return tiff(path, Input::File(file)).map(|header| Opened { header, exif: None });
         }
-        [0x89, b'P', b'N', b'G'] => png(&mut reader).map_err(|e| e.explain(broken))?,
-        _ if is_tiff(&magic) => return tiff(path, Input::File(reader.into_inner())),
         _ => return Err("not a JPEG, PNG or TIFF".into()),
     };
+    let mut found = format(&mut Cursor::new(start));
+    let cut = match &found {
+        Err(Fault::Io(e)) => e.kind() == io::ErrorKind::UnexpectedEof,
+        found => found.as_ref().is_ok_and(|fields| fields.cut),
+    };
+    if cut && len == BUFFER_BYTES {
+        file.rewind().map_err(broken)?;
+        found = format(&mut BufReader::with_capacity(BUFFER_BYTES, file));
+    }
+    let Fields { size: (width, height), dtype, exif, .. } = found.map_err(|e| e.explain(broken))?;
     match (i32::try_from(width), i32::try_from(height)) {
-        (Ok(width @ 1..), Ok(height @ 1..)) => Ok(Header { width, height, bands: 3, dtype, tiff: None }),
+        (Ok(width @ 1..), Ok(height @ 1..)) => {
+            Ok(Opened { header: Header { width, height, bands: 3, dtype, tiff: None }, exif })
+        }
         _ => Err(format!("impossible size: {width} x {height}")),
     }
 }
 
-type Fields = (u32, u32, Dtype);
+/// What JPEG's and PNG's headers say.
+struct Fields {
+    size: (u32, u32),
+    dtype: Dtype,
+    exif: Option<Vec<u8>>,
+    /// Whether EXIF may come behind what could be read.
+    cut: bool,
+}
+
+/// The file, or its first bytes.
+trait Source: Read + Seek {}
+impl<T: Read + Seek> Source for T {}
 
 /// Why a header is not taken: the system's error, or a reason of ours.
 enum Fault {
-    Io(std::io::Error),
+    Io(io::Error),
     Reason(String),
 }
 
 impl Fault {
-    fn explain(self, io: impl FnOnce(std::io::Error) -> String) -> String {
+    fn explain(self, io: impl FnOnce(io::Error) -> String) -> String {
         match self {
             Self::Io(error) => io(error),
             Self::Reason(reason) => reason,
@@ -93,8 +137,8 @@ impl Fault {
     }
 }
 
-impl From<std::io::Error> for Fault {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
@@ -105,9 +149,10 @@ impl From<&str> for Fault {
     }
 }
 
-/// From behind the start-of-image marker to the frame header. The size is the upright image's, by EXIF's orientation.
-fn jpeg(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
-    let mut turn = None;
+/// From the start-of-image marker to the frame header. The size is the upright image's, by EXIF's orientation.
+fn jpeg(reader: &mut dyn Source) -> Result<Fields, Fault> {
+    reader.seek_relative(2)?;
+    let mut exif: Option<Vec<u8>> = None;
     for _ in 0..MAX_SEGMENTS {
         if byte(reader)? != 0xFF {
             return Err("a broken JPEG: no marker where one should be".into());
@@ -136,15 +181,16 @@ fn jpeg(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
                     return Err(Fault::Reason(format!("a JPEG of {components} components: 1, 3 and 4 are read")));
                 }
                 let size = (u16::from_be_bytes([w1, w2]).into(), u16::from_be_bytes([h1, h2]).into());
-                let (width, height) = turn.unwrap_or(Turn::of(1)).size(size);
-                return Ok((width, height, Dtype::Uint8));
+                let turn = exif.as_deref().and_then(exif::orientation).map_or(Turn::of(1), Turn::of);
+                let exif = exif.map(|mut segment| segment.split_off(EXIF_HEAD));
+                return Ok(Fields { size: turn.size(size), dtype: Dtype::Uint8, exif, cut: false });
             }
             0xC5..=0xC7 | 0xCD..=0xCF => return Err("a hierarchical JPEG, which is not read".into()),
             _ if length < 2 => return Err("a broken JPEG: a segment without a length".into()),
-            0xE1 if turn.is_none() => {
+            0xE1 if exif.is_none() => {
                 let mut segment = vec![0; length as usize - 2];
                 reader.read_exact(&mut segment)?;
-                turn = exif::orientation(&segment).map(Turn::of);
+                exif = exif::orientation(&segment).is_some().then_some(segment);
             }
             // Within the buffer this costs nothing; past the end of the file the next read says so.
             _ => reader.seek_relative(length - 2)?,
@@ -153,23 +199,45 @@ fn jpeg(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
     Err("a broken JPEG: no frame header".into())
 }
 
-/// From behind the first four bytes of the signature to the end of IHDR.
-fn png(reader: &mut BufReader<File>) -> Result<Fields, Fault> {
-    let mut head = [0; 22];
+/// From the signature to the end of IHDR, and the EXIF that may stand between it and the pixels.
+fn png(reader: &mut dyn Source) -> Result<Fields, Fault> {
+    let mut head = [0; 26];
     reader.read_exact(&mut head)?;
-    if head[..4] != *b"\r\n\x1a\n" || head[8..12] != *b"IHDR" {
+    if head[4..8] != *b"\r\n\x1a\n" || head[12..16] != *b"IHDR" {
         return Err("a broken PNG: no IHDR".into());
     }
     let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let dtype = match head[20] {
+    let dtype = match head[24] {
         1 | 2 | 4 | 8 => Dtype::Uint8,
         16 => Dtype::Uint16,
         bits => return Err(Fault::Reason(format!("a broken PNG: {bits} bits a sample"))),
     };
-    Ok((number(12), number(16), dtype))
+    let (exif, cut) = png_exif(reader).map_or((None, true), |exif| (exif, false));
+    Ok(Fields { size: (number(16), number(20)), dtype, exif, cut })
 }
 
-fn byte(reader: &mut BufReader<File>) -> Result<u8, Fault> {
+/// The content of the eXIf chunk, if one comes before the pixels. A chunk that is cut short is the decoder's to name.
+fn png_exif(reader: &mut dyn Source) -> io::Result<Option<Vec<u8>>> {
+    const REST_OF_IHDR: i64 = 7;
+    reader.seek_relative(REST_OF_IHDR)?;
+    for _ in 0..MAX_SEGMENTS {
+        let mut head = [0; 8];
+        reader.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        match &head[4..] {
+            b"eXIf" if u16::try_from(length).is_ok() => {
+                let mut content = vec![0; length as usize];
+                reader.read_exact(&mut content)?;
+                return Ok(Some(content));
+            }
+            b"IDAT" | b"IEND" => break,
+            _ => reader.seek_relative(i64::from(length) + 4)?,
+        }
+    }
+    Ok(None)
+}
+
+fn byte(reader: &mut dyn Source) -> Result<u8, Fault> {
     let mut one = [0];
     reader.read_exact(&mut one)?;
     Ok(one[0])

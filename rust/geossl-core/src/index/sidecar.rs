@@ -1,11 +1,12 @@
 //! fMoW's JSON sidecars, with their oddities.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
-use super::{timestamp, wkt};
+use super::{coordinates, timestamp, wkt};
 
 /// Boxes of this many pixels a side or less are left out, as fMoW's baseline does.
 const MIN_BOX: i64 = 2;
@@ -65,23 +66,37 @@ pub fn parse(bytes: &[u8]) -> Result<Sidecar, String> {
     if !text.trim_ascii_start().starts_with(b"{") {
         return Err("the sidecar is not fMoW's JSON: it is no object".into());
     }
-    let raw: Fields = serde_json::from_slice(text)
+    let json = std::str::from_utf8(text).map_or_else(|_| serde_json::from_slice(text), serde_json::from_str);
+    let patched;
+    let raw: Fields = match json {
+        Ok(raw) => Ok(raw),
         // Python's json module writes NaN and Infinity, which JSON does not have.
-        .or_else(|error| without_nan(text).map_or(Err(error), |text| serde_json::from_slice(&text)))
-        .map_err(|e| format!("the sidecar is not fMoW's JSON: {e}"))?;
+        Err(error) => match without_nan(text) {
+            None => Err(error),
+            Some(text) => {
+                patched = text;
+                serde_json::from_slice(&patched)
+            }
+        },
+    }
+    .map_err(|e| format!("the sidecar is not fMoW's JSON: {e}"))?;
     let mut problems = Vec::new();
     let mut centre = |text: &str, of: &str| {
         if text.is_empty() {
             return None;
         }
-        wkt::centre(text).map_err(|why| problems.push(format!("bad {of}: {why}"))).ok()
+        let found = wkt::centre(text).map_err(|why| match why.strip_prefix(wkt::SWAPPED) {
+            Some(rest) => format!("{}: {of}{rest}", wkt::SWAPPED),
+            None => format!("bad {of}: {why}"),
+        });
+        found.and_then(|(lat, lon)| coordinates::checked(lat, lon)).map_err(|why| problems.push(why)).ok()
     };
     let image_centre = centre(&raw.raw_location.0, "raw_location");
     let boxes = raw.bounding_boxes.0.into_iter().enumerate();
     let boxes = boxes
         .map(|(i, b)| BoundingBox {
             id: b.id.0.map_or(i as i64, |id| id as i64),
-            category: b.category.0,
+            category: b.category.0.into_owned(),
             rect: b.rect.0,
             centre: centre(&b.raw_location.0, "raw_location of a box"),
         })
@@ -99,9 +114,9 @@ pub fn parse(bytes: &[u8]) -> Result<Sidecar, String> {
     Ok(Sidecar {
         gsd: in_range(raw.gsd, "gsd", |v| v > 0.0),
         cloud_cover: in_range(raw.cloud_cover, "cloud_cover", |v| (0.0..=100.0).contains(&v)),
-        sensor: raw.sensor_platform_name.0,
+        sensor: raw.sensor_platform_name.0.into_owned(),
         timestamp,
-        country_code: raw.country_code.0,
+        country_code: raw.country_code.0.into_owned(),
         centre: image_centre,
         size: raw.img_width.0.zip(raw.img_height.0).map(|(w, h)| (w as i64, h as i64)),
         boxes,
@@ -178,27 +193,34 @@ fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Fields {
+struct Fields<'a> {
     gsd: Number,
     cloud_cover: Number,
-    sensor_platform_name: Text,
-    timestamp: Text,
-    country_code: Text,
-    raw_location: Text,
+    #[serde(borrow)]
+    sensor_platform_name: Text<'a>,
+    #[serde(borrow)]
+    timestamp: Text<'a>,
+    #[serde(borrow)]
+    country_code: Text<'a>,
+    #[serde(borrow)]
+    raw_location: Text<'a>,
     img_width: Number,
     img_height: Number,
-    bounding_boxes: OneOrMany,
+    #[serde(borrow)]
+    bounding_boxes: OneOrMany<'a>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct BoxFields {
+struct BoxFields<'a> {
     #[serde(rename = "ID")]
     id: Number,
-    category: Text,
+    #[serde(borrow)]
+    category: Text<'a>,
     #[serde(rename = "box")]
     rect: Rect,
-    raw_location: Text,
+    #[serde(borrow)]
+    raw_location: Text<'a>,
 }
 
 /// A number, a number in quotes, or nothing (null, "").
@@ -241,30 +263,33 @@ impl<'de> Deserialize<'de> for Number {
 
 /// A text, a number as text, or nothing (null), which is "".
 #[derive(Default)]
-struct Text(String);
+struct Text<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visit;
-        impl Visitor<'_> for Visit {
-            type Value = Text;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Text<'de>;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a text")
             }
-            fn visit_str<E>(self, v: &str) -> Result<Text, E> {
-                Ok(Text(v.trim().to_owned()))
+            fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(v.trim())))
             }
-            fn visit_f64<E>(self, v: f64) -> Result<Text, E> {
-                Ok(Text(v.to_string()))
+            fn visit_str<E>(self, v: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(v.trim().to_owned())))
             }
-            fn visit_i64<E>(self, v: i64) -> Result<Text, E> {
-                Ok(Text(v.to_string()))
+            fn visit_f64<E>(self, v: f64) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(v.to_string())))
             }
-            fn visit_u64<E>(self, v: u64) -> Result<Text, E> {
-                Ok(Text(v.to_string()))
+            fn visit_i64<E>(self, v: i64) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(v.to_string())))
             }
-            fn visit_unit<E>(self) -> Result<Text, E> {
-                Ok(Text(String::new()))
+            fn visit_u64<E>(self, v: u64) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(v.to_string())))
+            }
+            fn visit_unit<E>(self) -> Result<Text<'de>, E> {
+                Ok(Text::default())
             }
         }
         deserializer.deserialize_any(Visit)
@@ -288,27 +313,27 @@ impl<'de> Deserialize<'de> for Rect {
 
 /// A list of boxes, a bare box, or nothing.
 #[derive(Default)]
-struct OneOrMany(Vec<BoxFields>);
+struct OneOrMany<'a>(Vec<BoxFields<'a>>);
 
-impl<'de> Deserialize<'de> for OneOrMany {
+impl<'de: 'a, 'a> Deserialize<'de> for OneOrMany<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visit;
         impl<'de> Visitor<'de> for Visit {
-            type Value = OneOrMany;
+            type Value = OneOrMany<'de>;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a list of boxes, or one box")
             }
-            fn visit_unit<E>(self) -> Result<OneOrMany, E> {
+            fn visit_unit<E>(self) -> Result<OneOrMany<'de>, E> {
                 Ok(OneOrMany(Vec::new()))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany<'de>, A::Error> {
                 let mut boxes = Vec::new();
                 while let Some(item) = seq.next_element()? {
                     boxes.push(item);
                 }
                 Ok(OneOrMany(boxes))
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrMany, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrMany<'de>, A::Error> {
                 BoxFields::deserialize(MapAccessDeserializer::new(map))
                     .map(|item| OneOrMany(vec![item]))
                     .map_err(A::Error::custom)

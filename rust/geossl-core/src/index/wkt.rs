@@ -1,5 +1,8 @@
 //! The centre of a footprint given as WKT.
 
+/// How the error begins where latitude and longitude are swapped.
+pub const SWAPPED: &str = "swapped latitude and longitude";
+
 /// Smallest share of its bounding box that a ring must cover for its area to mean anything.
 const MIN_FILL: f64 = 1e-9;
 
@@ -142,6 +145,9 @@ impl Reader<'_> {
         if !(-360.0..=360.0).contains(&lon) {
             return Err(format!("longitude {lon} is out of range"));
         }
+        if lat.abs() > 90.0 && lat.abs() <= 180.0 && lon.abs() <= 90.0 {
+            return Err(format!("{SWAPPED}, {lon} {lat}"));
+        }
         if !(-90.0..=90.0).contains(&lat) {
             return Err(format!("latitude {lat} is out of range"));
         }
@@ -256,7 +262,8 @@ mod tests {
             ("POLYGON ((0 0, 1 0, 1", "expected a number"),
             ("POLYGON ((0 0, 1 0, 1 1)", "expected ')'"),
             ("POLYGON ((0 0, 1 0, 1 1)) x", "unexpected text"),
-            ("POLYGON ((0 91, 1 0, 1 1))", "latitude 91 is out of range"),
+            ("POLYGON ((0 191, 1 0, 1 1))", "latitude 191 is out of range"),
+            ("POLYGON ((-40 91, 1 0, 1 1))", "swapped latitude and longitude, -40 91"),
             ("POLYGON ((400 1, 1 0, 1 1))", "longitude 400 is out of range"),
         ] {
             let error = centre(wkt).unwrap_err();
