@@ -56,6 +56,11 @@ bench-geotiff: $(VENV)/.wheel ## GeoTIFFs beside rasterio and torchgeo; writes d
 	$(BIN)/python benches/geotiff.py --work target/bench --json target/bench/geotiff.json \
 		--report docs/benchmarks-geotiff.md
 
+.PHONY: bench-geography
+bench-geography: $(VENV)/.wheel ## Clustering, neighbours and the index beside their peers; writes docs/benchmarks-geography.md (network; minutes)
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r benches/peers/geography.txt
+	$(BIN)/python benches/geography.py --json target/bench/geography.json --report docs/benchmarks-geography.md
+
 .PHONY: soak
 soak: $(VENV)/.wheel ## A hundred thousand batches with flat memory; writes docs/soak.md
 	$(BIN)/python tools/soak.py --report docs/soak.md
