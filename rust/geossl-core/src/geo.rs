@@ -181,7 +181,7 @@ mod tests {
             let (a, b) = (Place::new(a.0, a.1), Place::new(b.0, b.1));
             assert_eq!(a, b);
             assert_eq!(a.vector().map(f64::to_bits), b.vector().map(f64::to_bits));
-            assert_eq!(a.km(b), 0.0);
+            assert_eq!(a.km(b).to_bits(), 0);
         }
     }
 

@@ -45,7 +45,7 @@ fn distance_km<'py>(
 /// The k points nearest to each query: (index int64 [m, k], km float64 [m, k]), by distance and then index.
 #[pyfunction]
 #[pyo3(signature = (lat, lon, query_lat, query_lon, *, k, threads))]
-#[allow(clippy::type_complexity)] // two arrays
+#[allow(clippy::type_complexity, clippy::too_many_arguments)] // two arrays; keywords in Python
 fn nearest<'py>(
     py: Python<'py>,
     lat: Column<'py>,
@@ -70,7 +70,7 @@ fn nearest<'py>(
 /// i are at offsets[i] to offsets[i + 1], by distance and then index.
 #[pyfunction]
 #[pyo3(signature = (lat, lon, query_lat, query_lon, *, radius_km, threads))]
-#[allow(clippy::type_complexity)] // three arrays
+#[allow(clippy::type_complexity, clippy::too_many_arguments)] // three arrays; keywords in Python
 fn within<'py>(
     py: Python<'py>,
     lat: Column<'py>,
@@ -109,6 +109,7 @@ fn link_places<'py>(
 /// DBSCAN: cluster of each point, int64 [n], numbered by their first core points; -1 for noise.
 #[pyfunction]
 #[pyo3(signature = (lat, lon, *, radius_km, min_points, threads, weights = None))]
+#[allow(clippy::too_many_arguments)] // they are keywords in Python
 fn dbscan<'py>(
     py: Python<'py>,
     lat: Column<'py>,
@@ -125,11 +126,11 @@ fn dbscan<'py>(
     Ok(labels.into_pyarray(py))
 }
 
-/// H3 cells of points, cells of fewer than min_points points merged into the nearest that is kept:
+/// H3 cells of points, cells of fewer than `min_points` points merged into the nearest that is kept:
 /// (labels int64 [n], cells uint64 [n]); a label is the rank of its cell.
 #[pyfunction]
 #[pyo3(signature = (lat, lon, *, resolution, min_points, threads))]
-#[allow(clippy::type_complexity)] // two arrays
+#[allow(clippy::type_complexity, clippy::too_many_arguments)] // two arrays; keywords in Python
 fn h3_clusters<'py>(
     py: Python<'py>,
     lat: Column<'py>,

@@ -99,11 +99,7 @@ impl<'a> Search<'a> {
             for i in leaf.points() {
                 let squared = squared_chord(point, tree.vectors[i]);
                 if squared < reach {
-                    if best.len() > k {
-                        best.pop();
-                    }
-                    let at = best.iter().rposition(|b| b.0 <= squared).map_or(0, |at| at + 1);
-                    best.insert(at, (squared, i as u32));
+                    insert(best, k + 1, (squared, i as u32));
                     if best.len() > k {
                         reach = best[k].0;
                     }
@@ -149,6 +145,19 @@ pub fn distance_km(a: (&[f64], &[f64]), b: (&[f64], &[f64])) -> Result<Vec<f64>>
 
 fn sort(found: &mut [(f64, u32)]) {
     found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+}
+
+/// Keeps a list of at most `most` candidates sorted by distance. Shifting one by one is the fastest for few.
+fn insert(best: &mut Vec<(f64, u32)>, most: usize, candidate: (f64, u32)) {
+    if best.len() < most {
+        best.push(candidate);
+    }
+    let mut at = best.len() - 1;
+    while at > 0 && best[at - 1].0 > candidate.0 {
+        best[at] = best[at - 1];
+        at -= 1;
+    }
+    best[at] = candidate;
 }
 
 /// All points at most `radius_km` from each query; coordinates are (lat, lon) columns in degrees.

@@ -53,7 +53,8 @@ fn neighbours_equal_all_pairs() {
             for (query, km) in km.iter().enumerate() {
                 let (start, end) = (found.offsets[query] as usize, found.offsets[query + 1] as usize);
                 assert_eq!(end - start, km.iter().filter(|&&km| km <= radius_km).count());
-                assert!(found.index[start..end].iter().zip(&found.km[start..end]).all(|(&i, &d)| km[i as usize] == d));
+                let expected: Vec<u64> = found.index[start..end].iter().map(|&i| km[i as usize].to_bits()).collect();
+                assert_eq!(found.km[start..end].iter().map(|km| km.to_bits()).collect::<Vec<_>>(), expected);
             }
         }
     }
@@ -103,9 +104,9 @@ fn by_spread(n: usize, takes_part: impl Fn(usize) -> bool, close: impl Fn(usize,
         let mut front = vec![start];
         labels[start] = count;
         while let Some(i) = front.pop() {
-            for j in 0..n {
-                if labels[j] < 0 && takes_part(j) && close(i, j) {
-                    labels[j] = count;
+            for (j, label) in labels.iter_mut().enumerate() {
+                if *label < 0 && takes_part(j) && close(i, j) {
+                    *label = count;
                     front.push(j);
                 }
             }
