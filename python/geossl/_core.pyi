@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Lease",
     "Loader",
+    "MiniBatchKMeans",
     "__version__",
     "assign_clusters",
     "band_stats",
@@ -42,11 +43,23 @@ def kmeans(
     lon: NDArray[np.float64],
     *,
     k: int,
+    weights: NDArray[np.float64] | None = None,
+    start: NDArray[np.float64] | None = None,
+    max_size: int | None = None,
     seed: int,
     n_init: int,
     max_iter: int,
     threads: int,
 ) -> dict[str, Any]: ...
+@final
+class MiniBatchKMeans:
+    def __new__(cls, *, k: int, seed: int, threads: int) -> Self: ...
+    def partial_fit(
+        self, lat: NDArray[np.float64], lon: NDArray[np.float64], *, weights: NDArray[np.float64] | None = None
+    ) -> None: ...
+    @property
+    def centroids(self) -> NDArray[np.float64]: ...
+
 def assign_clusters(
     lat: NDArray[np.float64], lon: NDArray[np.float64], centroids: NDArray[np.float64], *, threads: int
 ) -> NDArray[np.int64]: ...

@@ -43,6 +43,26 @@ pub fn map<T: Send>(n: usize, threads: usize, f: impl Fn(usize) -> T + Sync) -> 
     done.into_iter().map(|(_, value)| value).collect()
 }
 
+/// Calls `f` once with each item, by up to `threads` threads (0: all cores), in no order. A panic of `f` is passed on.
+pub fn each<I: Iterator + Send>(items: I, threads: usize, f: impl Fn(I::Item) + Sync) {
+    let threads = resolve_threads(threads);
+    if threads == 1 {
+        return items.for_each(f);
+    }
+    let items = Mutex::new(items);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(item) = item else { break };
+                    f(item);
+                }
+            });
+        }
+    });
+}
+
 /// How long `ordered` lets its caller wait for a result before it calls it without one.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -140,6 +160,15 @@ mod tests {
     fn a_panic_is_an_error() {
         let outcome = super::ordered(2, 0..10, |n, (): &mut ()| assert!(n != 4), |_| Ok(()));
         assert!(matches!(outcome, Err(crate::Error::Internal(_))));
+    }
+
+    #[test]
+    fn each_item_is_seen_once() {
+        let mut data = vec![1u32; 10_000];
+        for threads in [1, 3] {
+            super::each(data.chunks_mut(7), threads, |chunk| chunk.iter_mut().for_each(|x| *x += 1));
+        }
+        assert!(data.iter().all(|&x| x == 3));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Bindings of the clustering.
 
-use geossl_core::cluster::{self, KMeans};
-use geossl_core::geo;
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
+use geossl_core::cluster::{self, KMeans, MiniBatch};
+use geossl_core::{Error, geo};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -10,35 +10,40 @@ use crate::error::to_py;
 
 /// Adds this file's functions to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<MiniBatchKMeans>()?;
     m.add_function(wrap_pyfunction!(kmeans, m)?)?;
     m.add_function(wrap_pyfunction!(assign_clusters, m)?)?;
     m.add_function(wrap_pyfunction!(haversine_km, m)?)
 }
 
-/// Spherical k-means of points in degrees.
+/// Spherical k-means of points in degrees; the order of the points does not matter.
 ///
+/// `start`, float64 [k, 2] of (lat, lon) degrees, stands in for k-means++; `max_size` is the most points of a cluster.
 /// Returns {labels: int64 [n], centroids: float64 [k, 2] of (lat, lon) degrees, inertia, iterations, converged}.
 #[pyfunction]
-#[pyo3(signature = (lat, lon, *, k, seed, n_init, max_iter, threads))]
+#[pyo3(signature = (lat, lon, *, k, weights = None, start = None, max_size = None, seed, n_init, max_iter, threads))]
 #[allow(clippy::too_many_arguments)] // they are keywords in Python
 fn kmeans<'py>(
     py: Python<'py>,
     lat: PyReadonlyArray1<'py, f64>,
     lon: PyReadonlyArray1<'py, f64>,
     k: usize,
+    weights: Option<PyReadonlyArray1<'py, f64>>,
+    start: Option<PyReadonlyArray2<'py, f64>>,
+    max_size: Option<usize>,
     seed: u64,
     n_init: usize,
     max_iter: usize,
     threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (lat, lon) = (lat.as_slice()?.to_vec(), lon.as_slice()?.to_vec());
-    let settings = KMeans { k, seed, n_init, max_iter, threads };
-    let found = py.detach(|| cluster::kmeans(&lat, &lon, &settings)).map_err(to_py)?;
-    let centroids: Vec<Vec<f64>> =
-        found.centroids.iter().map(|&c| geo::lat_lon(c)).map(|(lat, lon)| vec![lat, lon]).collect();
+    let points = Degrees::new(&lat, &lon, weights.as_ref());
+    let start = start.map(|s| unit_vectors(&s)).transpose()?;
+    let settings = KMeans { k, start, max_size, seed, n_init, max_iter, threads };
+    let found =
+        py.detach(|| cluster::kmeans(&points.lat, &points.lon, points.weights.as_deref(), &settings)).map_err(to_py)?;
     let out = PyDict::new(py);
-    out.set_item("labels", found.labels.iter().map(|&l| i64::from(l)).collect::<Vec<_>>().into_pyarray(py))?;
-    out.set_item("centroids", numpy::PyArray2::from_vec2(py, &centroids)?)?;
+    out.set_item("labels", labels(py, &found.labels))?;
+    out.set_item("centroids", degrees(py, &found.centroids)?)?;
     out.set_item("inertia", found.inertia)?;
     out.set_item("iterations", found.iterations)?;
     out.set_item("converged", found.converged)?;
@@ -55,11 +60,83 @@ fn assign_clusters<'py>(
     centroids: PyReadonlyArray2<'py, f64>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-    let (lat, lon) = (lat.as_slice()?.to_vec(), lon.as_slice()?.to_vec());
-    let centroids: Vec<[f64; 3]> =
-        centroids.as_array().rows().into_iter().map(|row| geo::unit_vector(row[0], row[1])).collect();
-    let labels = py.detach(|| cluster::assign(&lat, &lon, &centroids, threads));
-    Ok(labels.into_iter().map(i64::from).collect::<Vec<_>>().into_pyarray(py))
+    let points = Degrees::new(&lat, &lon, None);
+    let centroids = unit_vectors(&centroids)?;
+    let found = py.detach(|| cluster::assign(&points.lat, &points.lon, &centroids, threads)).map_err(to_py)?;
+    Ok(labels(py, &found))
+}
+
+/// k-means for points that do not fit into memory: one part after the other.
+#[pyclass]
+struct MiniBatchKMeans(MiniBatch);
+
+#[pymethods]
+impl MiniBatchKMeans {
+    #[new]
+    #[pyo3(signature = (*, k, seed, threads))]
+    fn new(k: usize, seed: u64, threads: usize) -> Self {
+        Self(MiniBatch::new(k, seed, threads))
+    }
+
+    /// Learns from points in degrees; the first part seeds the centroids by k-means++.
+    #[pyo3(signature = (lat, lon, *, weights = None))]
+    fn partial_fit(
+        &mut self,
+        py: Python<'_>,
+        lat: PyReadonlyArray1<'_, f64>,
+        lon: PyReadonlyArray1<'_, f64>,
+        weights: Option<PyReadonlyArray1<'_, f64>>,
+    ) -> PyResult<()> {
+        let points = Degrees::new(&lat, &lon, weights.as_ref());
+        py.detach(|| self.0.partial_fit(&points.lat, &points.lon, points.weights.as_deref())).map_err(to_py)
+    }
+
+    /// float64 [k, 2] of (lat, lon) degrees; [0, 2] before the first part.
+    #[getter]
+    fn centroids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        degrees(py, self.0.centroids())
+    }
+}
+
+/// Copies of the caller's arrays: other threads of Python may write to those while the GIL is released.
+struct Degrees {
+    lat: Vec<f64>,
+    lon: Vec<f64>,
+    weights: Option<Vec<f64>>,
+}
+
+impl Degrees {
+    fn new(
+        lat: &PyReadonlyArray1<'_, f64>,
+        lon: &PyReadonlyArray1<'_, f64>,
+        weights: Option<&PyReadonlyArray1<'_, f64>>,
+    ) -> Self {
+        let copy = |array: &PyReadonlyArray1<'_, f64>| array.as_array().to_vec();
+        Self { lat: copy(lat), lon: copy(lon), weights: weights.map(copy) }
+    }
+}
+
+fn unit_vectors(degrees: &PyReadonlyArray2<'_, f64>) -> PyResult<Vec<[f64; 3]>> {
+    let degrees = degrees.as_array();
+    if degrees.ncols() != 2 {
+        return Err(to_py(Error::Argument(format!("centroids have 2 columns (lat, lon), not {}", degrees.ncols()))));
+    }
+    let vector = |lat: f64, lon: f64| {
+        let known = lat.abs() <= 90.0 && lon.is_finite();
+        known
+            .then(|| geo::unit_vector(lat, lon))
+            .ok_or_else(|| to_py(Error::Argument(format!("a centroid at ({lat}, {lon}) is not on the globe"))))
+    };
+    degrees.rows().into_iter().map(|row| vector(row[0], row[1])).collect()
+}
+
+fn labels<'py>(py: Python<'py>, of: &[u32]) -> Bound<'py, PyArray1<i64>> {
+    of.iter().map(|&l| i64::from(l)).collect::<Vec<_>>().into_pyarray(py)
+}
+
+fn degrees<'py>(py: Python<'py>, centroids: &[[f64; 3]]) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let flat: Vec<f64> = centroids.iter().map(|&c| geo::lat_lon(c)).flat_map(|(lat, lon)| [lat, lon]).collect();
+    flat.into_pyarray(py).reshape([centroids.len(), 2])
 }
 
 /// Great-circle distance of two (lat, lon) points in degrees, kilometres, on the sphere of radius 6371.0088 km.
