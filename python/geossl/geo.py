@@ -21,24 +21,24 @@ __all__ = ["Nearest", "Within", "distance_km", "link", "nearest", "within"]
 
 
 class Nearest(NamedTuple):
-    """The k points nearest to each of m queries, by distance; of equal distances the lower index comes first."""
+    """The k points nearest to each of m queries, by distance; of equal distances the lower row comes first."""
 
-    index: NDArray[np.int64]
-    """int64 [m, k]: positions of the points."""
+    rows: NDArray[np.int64]
+    """int64 [m, k]: rows of the points in the columns given."""
     km: NDArray[np.float64]
     """float64 [m, k]: their great-circle distances, kilometres."""
 
 
 class Within(NamedTuple):
-    """The points within a radius of each of m queries, by distance; of equal distances the lower index comes first.
+    """The points within a radius of each of m queries, by distance; of equal distances the lower row comes first.
 
-    Those of query i are `index[offsets[i]:offsets[i + 1]]`.
+    Those of query i are `rows[offsets[i]:offsets[i + 1]]`.
     """
 
     offsets: NDArray[np.int64]
     """int64 [m + 1]: where the neighbours of each query start, and where the last ones end."""
-    index: NDArray[np.int64]
-    """int64 [pairs]: positions of the points."""
+    rows: NDArray[np.int64]
+    """int64 [pairs]: rows of the points in the columns given."""
     km: NDArray[np.float64]
     """float64 [pairs]: their great-circle distances, kilometres."""
 

@@ -9,6 +9,8 @@ mod dbscan;
 mod link;
 mod query;
 mod silhouette;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use cells::{Cells, h3_clusters};

@@ -70,6 +70,8 @@ struct Search<'a> {
     k: usize,
     /// The k + 1 nearest distinct points so far, by squared chord.
     best: Vec<(f64, u32)>,
+    /// The query before, and the chord from it to the farthest of its `best`.
+    last: Option<([f64; 3], f64)>,
     stack: Vec<(u32, f64)>,
     /// The candidates' rows and distances.
     rows: Vec<(f64, u32)>,
@@ -77,15 +79,22 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn new(tree: &'a Tree, k: usize) -> Self {
-        Self { tree, k, best: Vec::with_capacity(k + 2), stack: Vec::new(), rows: Vec::new() }
+        Self { tree, k, best: Vec::with_capacity(k + 2), last: None, stack: Vec::new(), rows: Vec::new() }
+    }
+
+    /// A squared chord within which the k + 1 nearest of a point are: those of the query before, which stands nearby,
+    /// are no farther than from it to there and on.
+    fn bound(&self, point: [f64; 3]) -> f64 {
+        self.last.map_or(f64::INFINITY, |(before, reach)| (squared_chord(point, before).sqrt() + reach + DOUBT).powi(2))
     }
 
     /// Appends the k nearest of a query: (km, row) by both.
     fn find(&mut self, asked: &Tree, query: usize, out: &mut Vec<(f64, u32)>) {
-        let (tree, k, best) = (self.tree, self.k, &mut self.best);
+        let (tree, k) = (self.tree, self.k);
         let point = asked.vectors[query];
+        let mut reach = self.bound(point);
+        let best = &mut self.best;
         best.clear();
-        let mut reach = f64::INFINITY;
         tree.search(point, reach, &mut self.stack, |leaf| {
             for i in leaf.points() {
                 let squared = squared_chord(point, tree.vectors[i]);
@@ -102,6 +111,7 @@ impl<'a> Search<'a> {
             }
             reach
         });
+        self.last = (best.len() > k).then(|| (point, best[k].0.sqrt()));
         if best.len() > k {
             let (last, next) = (best[k - 1].0.sqrt(), best[k].0.sqrt());
             best.truncate(k);
