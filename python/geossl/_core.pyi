@@ -31,6 +31,8 @@ __all__ = [
     "pack_footer",
     "pack_verify",
     "pack_write",
+    "pair_counts",
+    "pair_gaps",
     "read_image",
     "silhouette",
     "within",
@@ -155,6 +157,10 @@ def pack_verify(
     options: dict[str, Any],
     progress: Callable[[dict[str, Any]], object],
 ) -> tuple[dict[str, Any], list[tuple[int, str]]]: ...
+def pair_counts(options: dict[str, Any], *, threads: int) -> tuple[NDArray[np.bool_], int]: ...
+def pair_gaps(
+    places: NDArray[np.int32], timestamps: NDArray[np.int64], edges: Sequence[int], *, threads: int
+) -> NDArray[np.int64]: ...
 def pack_footer(path: str | PathLike[str]) -> dict[str, Any]: ...
 
 @final
@@ -166,9 +172,8 @@ class Loader:
         pack: dict[str, Any] | None,
         foreign: dict[str, Any] | None,
         boxes: NDArray[np.int32],
-        places: NDArray[np.int32],
+        pairs: dict[str, Any] | None,
         views: int,
-        temporal: bool,
         seed: int,
         shuffle: bool,
         cut: str,

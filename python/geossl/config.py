@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from geossl.errors import UsageError
 
+Factor = Annotated[float, Field(ge=0)]
+Hue = Annotated[float, Field(ge=0, le=0.5)]
 Arm = Literal["moco", "tp", "geo", "geo_tp", "geoloc", "supervised"]
 GeoTarget = Literal["clusters", "hierarchy", "soft", "vector"]
 
@@ -91,19 +93,48 @@ class CropConfig(Section):
     """Furthest that an aligned crop of the second date is moved, a share of its sides."""
 
 
+class PairsConfig(Section):
+    """Which dates of a place may be a pair (arms tp, geo_tp), and which one is drawn."""
+
+    season: Literal["any", "other", "same"] = "any"
+    """Seasons of the two dates: `other` ones, or the `same` in another year. They begin with March, June, September and
+    December."""
+    gap_days: tuple[float, float | None] = (0, None)
+    """Least and most days between the two dates; a most of `none` is no limit."""
+    max_cloud: float | None = Field(None, ge=0, le=100)
+    """Most cloud cover of each of the two dates, percent."""
+    sensor: Literal["any", "same", "other"] = "any"
+    """Sensors of the two dates."""
+    draw: Literal["uniform", "nearest", "farthest", "clear"] = "uniform"
+    """Which of the allowed dates is drawn: any, the nearest or farthest in time, or by weights: the share that is
+    without cloud."""
+    alone: Literal["itself", "leave_out"] = "itself"
+    """What an image without an allowed date does: give two crops of itself, as the paper's, or be left out. A date that
+    lacks what is asked for (timestamp, cloud cover, sensor) is no allowed one, and has none."""
+
+    @field_validator("gap_days", mode="before")
+    @classmethod
+    def _unlimited(cls, gap: Any) -> Any:
+        """A command line has no other word for nothing."""
+        return [None if end == "none" else end for end in gap] if isinstance(gap, list | tuple) else gap
+
+    @field_validator("gap_days")
+    @classmethod
+    def _ordered(cls, gap: tuple[float, float | None]) -> tuple[float, float | None]:
+        least, most = gap
+        if not 0 <= least < float("inf") or (most is not None and not least <= most):
+            raise ValueError(f"0 <= least <= most must hold, not {gap}")
+        return gap
+
+
 class ColorConfig(Section):
     """Colour jitter, grayscale, blur and normalisation, as in MoCo-v2."""
 
     jitter_p: float = Field(0.8, ge=0, le=1)
     """Probability of colour jitter."""
-    brightness: float = Field(0.4, ge=0)
-    """Brightness is multiplied by 1 - b to 1 + b."""
-    contrast: float = Field(0.4, ge=0)
-    """Contrast is multiplied by 1 - c to 1 + c."""
-    saturation: float = Field(0.4, ge=0)
-    """Saturation is multiplied by 1 - s to 1 + s (three bands only)."""
-    hue: float = Field(0.1, ge=0, le=0.5)
-    """Hue is turned by -h to h of the colour circle (three bands only)."""
+    jitter: tuple[Factor, Factor, Factor, Hue] = (0.4, 0.4, 0.4, 0.1)
+    """Brightness b, contrast c, saturation s and hue h, as torchvision's ColorJitter: the first three are multiplied by
+    1 - b to 1 + b and so on, hue is turned by -h to h of the colour circle (saturation and hue: three bands only)."""
     gray_p: float = Field(0.2, ge=0, le=1)
     """Probability of grayscale (three bands only)."""
     blur_p: float = Field(0.5, ge=0, le=1)
@@ -190,6 +221,7 @@ class TrainConfig(Section):
     """Save a checkpoint every so many steps; 0 is at the end of every epoch only."""
     loader: LoaderConfig = LoaderConfig()
     crop: CropConfig = CropConfig()
+    pairs: PairsConfig = PairsConfig()
     color: ColorConfig = ColorConfig()
     model: ModelConfig = ModelConfig()
     geo: GeoConfig = GeoConfig()
@@ -321,6 +353,12 @@ def _faults(config: TrainConfig) -> list[str]:
         faults.append(f"crop.scale: 0 < from <= to <= 1 must hold, not {crop.scale}")
     if not 0 < crop.ratio[0] <= crop.ratio[1]:
         faults.append(f"crop.ratio: 0 < from <= to must hold, not {crop.ratio}")
+    if not config.temporal:
+        asked = [
+            name for name in PairsConfig.model_fields if getattr(config.pairs, name) != getattr(PairsConfig(), name)
+        ]
+        what = f"for two dates of a place; the arm {config.arm} shows one (use tp or geo_tp)"
+        faults += [f"pairs.{name}: {what}" for name in asked]
     if crop.aligned and not config.temporal:
         faults.append(f"crop.aligned: for two dates of a place; the arm {config.arm} shows one (use tp or geo_tp)")
     if crop.aligned and crop.resize is not None:

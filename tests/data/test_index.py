@@ -32,6 +32,7 @@ PLAIN = {
     "gsd": 0.5,
     "timestamp": "2012-04-02T10:32:22Z",
     "cloud_cover": 7,
+    "sensor_platform_name": "WORLDVIEW02",
     "country_code": "USA",
     "img_width": 40,
     "img_height": 30,
@@ -204,6 +205,7 @@ def test_a_plain_sidecar(tmp_path):
         "reader": None,
         "gsd": 0.5,
         "cloud_cover": 7.0,
+        "sensor": "WORLDVIEW02",
         "country_code": "USA",
         "split": "train",
     }
@@ -308,7 +310,13 @@ def test_timestamps(tmp_path, text, want):
 def test_what_a_sidecar_may_lack_or_have_wrong(tmp_path):
     add_view(tmp_path, 0, "\ufeff" + json.dumps(PLAIN | {"country_code": "KO-", "gsd": "0.5"}))
     add_view(tmp_path, 1, {k: v for k, v in PLAIN.items() if k not in {"raw_location", "gsd", "country_code"}})
-    add_view(tmp_path, 2, json.dumps(PLAIN | {"cloud_cover": float("nan"), "off_nadir_angle_dbl": float("inf")}))
+    add_view(
+        tmp_path,
+        2,
+        json.dumps(
+            PLAIN | {"cloud_cover": float("nan"), "sensor_platform_name": None, "off_nadir_angle_dbl": float("inf")}
+        ),
+    )
     wrong = {
         "timestamp": "2012-13-02",
         "raw_location": "POLYGON ((200 95, 1 2))",
@@ -322,6 +330,7 @@ def test_what_a_sidecar_may_lack_or_have_wrong(tmp_path):
     assert column(index, "country_code") == ["KO-", None, "USA", "USA"]
     assert column(index, "gsd") == [0.5, None, 0.5, None]
     assert column(index, "cloud_cover") == [7.0, 7.0, None, None]
+    assert column(index, "sensor") == ["WORLDVIEW02", "WORLDVIEW02", None, "WORLDVIEW02"]
     assert column(index, "lat") == [21.0, None, 21.0, None]
     assert column(index, "timestamp")[3] is None
     path = AT + "/airport_0_{}_rgb.jpg"
@@ -434,15 +443,15 @@ def test_a_generic_csv(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
     src = write_csv(
         tmp_path / "list.csv",
-        "\ufeffpath,lat,lon,timestamp,location_id,category,split,gsd,cloud_cover,country_code,mood",
-        "sub/c.jpg,1.5,190,2012-04-02T10:32:22Z,7,zoo,train,0.5,10,KO-,good",
-        f"{tmp_path}/a.jpg,91,10,2012-04-02,7,,val,-1,101,,bad",
-        "./b.png,nan,10,yesterday,,zoo,valid,x,,,",
-        "missing.jpg,1,2,,,,,,,,",
-        ",1,2,,,,,,,,",
-        "../a.jpg,1,2,,,,,,,,",
-        "broken.jpg,1,2,,,,,,,,",
-        "b.png,,,,,,,,,,",
+        "\ufeffpath,lat,lon,timestamp,location_id,category,split,gsd,cloud_cover,country_code,mood,sensor",
+        "sub/c.jpg,1.5,190,2012-04-02T10:32:22Z,7,zoo,train,0.5,10,KO-,good, GEOEYE01",
+        f"{tmp_path}/a.jpg,91,10,2012-04-02,7,,val,-1,101,,bad,",
+        "./b.png,nan,10,yesterday,,zoo,valid,x,,,,",
+        "missing.jpg,1,2,,,,,,,,,",
+        ",1,2,,,,,,,,,",
+        "../a.jpg,1,2,,,,,,,,,",
+        "broken.jpg,1,2,,,,,,,,,",
+        "b.png,,,,,,,,,,,",
     )
     index, report = build_index(src)
     assert index.root == tmp_path
@@ -454,6 +463,7 @@ def test_a_generic_csv(tmp_path):
     assert column(index, "split") == ["train", "val", None, None]
     assert column(index, "gsd") == [0.5, None, None, None]
     assert column(index, "country_code") == ["KO-", None, None, None]
+    assert column(index, "sensor") == ["GEOEYE01", None, None, None]
     assert [t and t.day for t in column(index, "timestamp")] == [2, 2, None, None]
     a, b = f"{tmp_path}/a.jpg", "./b.png"
     assert report.nulled == [

@@ -17,7 +17,7 @@ from geossl.data.index import Index
 from geossl.data.loader import Batch, Loader
 from geossl.errors import UsageError
 
-STRONG = ColorConfig(jitter_p=0.9, hue=0.5, gray_p=0.3, blur_p=0.6, blur_sigma=(0.7, 90))
+STRONG = ColorConfig(jitter_p=0.9, jitter=(0.4, 0.4, 0.4, 0.5), gray_p=0.3, blur_p=0.6, blur_sigma=(0.7, 90))
 
 
 def loader(index: Index, **over: Any) -> Loader:
@@ -88,7 +88,7 @@ def test_every_order_at_any_size(jpegs: Callable[..., Index], size: int) -> None
     [
         ColorConfig(),
         ColorConfig(jitter_p=0, gray_p=0, blur_p=1, blur_sigma=(4, 4)),
-        ColorConfig(jitter_p=1, brightness=1, contrast=1, saturation=1, hue=0, gray_p=0, blur_p=0),
+        ColorConfig(jitter_p=1, jitter=(1, 1, 1, 0), gray_p=0, blur_p=0),
         None,
     ],
 )

@@ -49,7 +49,21 @@ class FakeLoader:
     memory_bound = 0
 
     def __init__(
-        self, index, *, rows, batch, views, temporal, crop, color, normalize=None, seed, train, loader, pin=False
+        self,
+        index,
+        *,
+        rows,
+        batch,
+        views,
+        temporal,
+        pairs=None,
+        crop,
+        color,
+        normalize=None,
+        seed,
+        train,
+        loader,
+        pin=False,
     ):  # the real one's signature
         self.rows, self.batch, self.views, self.size = torch.from_numpy(rows), batch, views, crop.size
         self.normalize, self.normalizes = normalize, normalize is not None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GeoOptions", "Index", "IndexReport", "build_index"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 METADATA_KEY = b"geossl"
 LISTS = {".csv", ".parquet"}
 NOT_FMOW = "a name that is not fMoW's"

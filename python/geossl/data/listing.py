@@ -1,6 +1,6 @@
 """Images listed in a CSV or Parquet file: the authors' csv, SatMAE's csv, or named columns.
 
-Named columns: `path`, and any of location_id, lat, lon, timestamp, category, split, gsd, cloud_cover,
+Named columns: `path`, and any of location_id, lat, lon, timestamp, category, split, gsd, cloud_cover, sensor,
 country_code, box_x, box_y, box_w, box_h. The csv of the authors' code (sustainlab-group/geography-aware-ssl)
 is read by position: column 0 a label (a class, or a cluster), column 1 a path; SatMAE's has a timestamp in
 column 2.
@@ -76,7 +76,7 @@ def read_listing(src: Path, *, root: Path, threads: int) -> Listed:
     rows = _Rows(paths, headers.rejected)
     out: dict[str, Any] = {"path": pa.array(relative, pa.string()), **headers.columns}
     out |= _places(rows, columns)
-    for name in ("location_id", "category", "country_code"):
+    for name in ("location_id", "category", "sensor", "country_code"):
         if name in columns:
             out[name] = _texts(columns[name])
     if "split" in columns:

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 
 from geossl import _core
+from geossl.config import PairsConfig
 from geossl.data import uploads
 from geossl.data.ground import ground_frames
 from geossl.data.pack import Pack
+from geossl.data.pairs import pair_options, queries
 from geossl.data.samples import choose_samples, foreign_rows
 from geossl.data.stats import LoaderStats, count_reasons
 from geossl.data.table import image_boxes
@@ -80,9 +82,9 @@ class Loader:
     """Views of an index's images, in batches.
 
     With `train`, an epoch is one pass over `rows` in a random order, each the first view once; crops and flips are
-    random, and the last batch is dropped if it is short. With `temporal`, later views show another date of the
-    first one's place, drawn uniformly; a place with a single date gives two crops of it. Without `train`, rows come
-    in order, resized and cut centrally, and every row comes.
+    random, and the last batch is dropped if it is short. With `temporal`, later views show other dates of the
+    first one's place, as `pairs` says: different ones, until all that are allowed were drawn. Without `train`, rows
+    come in order, resized and cut centrally, and every row comes.
 
     Args:
         index: The images.
@@ -90,6 +92,8 @@ class Loader:
         batch: Images of a global batch.
         views: Views of each image.
         temporal: Take later views from other dates of the place.
+        pairs: Which dates may be a pair, and how one is drawn; by default any, uniformly, and an image without another
+            date gives crops of itself. With `alone` leave_out, `rows` without an allowed date are left out.
         crop: How views are cut.
         color: Ranges of the colour parameters that come with each view; None for parameters that change nothing.
         normalize: (mean, standard deviation), one value a band, of values scaled to 0..1; of floats, which are not
@@ -121,6 +125,7 @@ class Loader:
         batch: int,
         views: int,
         temporal: bool,
+        pairs: PairsConfig | None = None,
         crop: CropConfig,
         color: ColorConfig | None,
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -132,6 +137,9 @@ class Loader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        pairs = pairs or PairsConfig()
+        if temporal:
+            rows = queries(index, rows, pairs)
         if len(rows) == 0:
             raise UsageError("no images are left to load")
         if train and len(rows) < batch:
@@ -177,7 +185,7 @@ class Loader:
             "rows": hashlib.blake2b(self._rows.numpy().tobytes(), digest_size=16).hexdigest(),
             "batch": batch,
             "views": views,
-            "temporal": temporal,
+            "pairs": pairs.model_dump(mode="json") if temporal else None,
             "seed": seed,
             "train": train,
             "cut": cut,
@@ -201,9 +209,8 @@ class Loader:
             pack=located,
             foreign=foreign_rows(table) if pack is None else None,
             boxes=boxes,
-            places=places,
+            pairs=pair_options(table, places, pairs) if temporal else None,
             views=views,
-            temporal=temporal,
             seed=seed,
             shuffle=train,
             cut=cut,
@@ -353,7 +360,8 @@ def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int)
 
 def _color_options(color: ColorConfig, size: int) -> dict[str, Any]:
     """The random part of the settings, with the blur in pixels of a view."""
-    options = color.model_dump(exclude={"mean", "std"})
+    options = color.model_dump(exclude={"mean", "std", "jitter"})
+    options |= dict(zip(("brightness", "contrast", "saturation", "hue"), color.jitter, strict=True))
     low, high = color.blur_sigma
     options["blur_sigma"] = (low * size / 224, high * size / 224)
     return options

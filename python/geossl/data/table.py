@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
         ("reader", pa.string()),  # null: geossl's own; rasterio
         ("gsd", pa.float32()),  # metres
         ("cloud_cover", pa.float32()),  # percent
+        ("sensor", pa.string()),  # the satellite, as written
         ("country_code", pa.string()),
         ("split", pa.string()),  # train, val or test
     ]

@@ -11,6 +11,7 @@ import torch
 from geossl.data.band_stats import BandStats
 from geossl.data.index import Index
 from geossl.data.loader import Loader
+from geossl.data.pairs import partnered
 from geossl.data.samples import TOP, Samples, choose_samples
 from geossl.device import resolve_device
 from geossl.errors import UsageError
@@ -37,6 +38,9 @@ class TrainData:
     """int64 [len(index)]: category of each row, -1 unknown; None where the arm does not predict it."""
     geo: GeoTargets | None
     """Where each row's place is; None where the arm does not predict it."""
+    alone: int
+    """Images of the run without an allowed other date, which are not in `rows` where they are left out; 0 where the arm
+    shows no other dates."""
     samples: Samples
     """Bands, their names and the type of the samples that the network sees."""
 
@@ -78,8 +82,12 @@ def read_data(config: TrainConfig) -> TrainData:
         rows = _labelled_rows(config, rows, geo.known)
     elif categories is not None:
         rows = _labelled_rows(config, rows, categories >= 0)
+    alone = 0
     if config.temporal:
-        _check_temporal(config, index, rows)
+        paired = _check_temporal(config, index, rows)
+        alone = len(rows) - int(paired.sum())
+        if config.pairs.alone == "leave_out":
+            rows = rows[paired]
     if config.contrastive and config.batch // config.model.bn_groups < 2:
         raise UsageError(
             f"model.bn_groups: {config.model.bn_groups} groups of a batch of {config.batch} have one image "
@@ -90,6 +98,7 @@ def read_data(config: TrainConfig) -> TrainData:
         rows=rows,
         categories=categories,
         geo=geo,
+        alone=alone,
         samples=choose_samples(index.table.take(rows), config.loader.bands),
     )
 
@@ -185,7 +194,8 @@ def _labelled_rows(config: TrainConfig, rows: np.ndarray, known: np.ndarray) -> 
     return rows if config.contrastive else labelled
 
 
-def _check_temporal(config: TrainConfig, index: Index, rows: np.ndarray) -> None:
+def _check_temporal(config: TrainConfig, index: Index, rows: np.ndarray) -> np.ndarray:
+    """Whether each row has an allowed other date, bool [len(rows)]. Raises UsageError where none has."""
     fall_back = f"--arm {'geo' if config.geographic else 'moco'}"
     if index.table["location_id"].take(rows).null_count == len(rows):
         raise UsageError(
@@ -196,3 +206,10 @@ def _check_temporal(config: TrainConfig, index: Index, rows: np.ndarray) -> None
             f"{config.data}: the arm {config.arm} needs places with two images or more, and there are none; "
             f"use {fall_back} instead"
         )
+    paired = partnered(index, rows, config.pairs)
+    if not paired.any():
+        raise UsageError(
+            f"pairs: no two dates of a place in {config.data} are as these settings say; see what there is with: "
+            f"geossl data inspect {config.data}"
+        )
+    return paired

@@ -104,6 +104,7 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
         console.print(f"{run}: going on after step {state.step}", highlight=False)
     elif config.model.init is not None:
         state.learner.start_from(config.model.init, band_names=data.samples.names)
+    _announce(state, console=console)
     try:
         with replacing(run / CONFIG) as file:
             file.write(dump_yaml(config).encode())
@@ -189,6 +190,9 @@ def _announce(state: TrainState, *, console: Console) -> None:
     model = f"{config.model.backbone} at {config.crop.size} pixels on {config.device}"
     work = f"{len(state.data.rows):,} images, {len(loader):,} steps of {config.batch} an epoch, {config.epochs} epochs"
     console.print(f"{config.arm}: {model}; {work}", highlight=False, soft_wrap=True)
+    if state.data.alone:
+        does = "left out" if config.pairs.alone == "leave_out" else "each is two crops of itself"
+        console.print(f"pairs: {state.data.alone:,} images have no allowed other date: {does}", highlight=False)
     bound = f"loader: at most {loader.memory_bound / 2**20:,.0f} MiB, by its slots, threads and max_image_mib"
     console.print(bound, highlight=False)
     if config.device == "cpu" and config.crop.size > 128:
@@ -219,6 +223,7 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         batch=config.batch,
         views=2 if config.contrastive else 1,
         temporal=config.temporal,
+        pairs=config.pairs,
         crop=config.crop,
         color=config.color,
         # Where there is no GPU to do it, the loader's threads do.

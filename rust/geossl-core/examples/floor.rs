@@ -15,7 +15,7 @@ use fast_image_resize::images::{CroppedImage, Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use geossl_core::crop::{self, CropSpec, Cut, Rect};
 use geossl_core::order::Permutation;
-use geossl_core::pairs::Places;
+use geossl_core::pairs::{Pairs, Places};
 use geossl_core::rng::{Draws, Stage};
 use serde::Deserialize;
 use serde_json::json;
@@ -46,7 +46,7 @@ struct Job {
 /// Everything that the threads share.
 struct Work {
     files: Vec<Vec<u8>>,
-    places: Places,
+    partners: Pairs,
     temporal: bool,
     seed: u64,
     spec: CropSpec,
@@ -147,7 +147,7 @@ impl Work {
     fn pair(&self, tools: &mut Tools, order: &Permutation, epoch: u64, position: u64) -> Outcome<()> {
         let row = order.get(position) as usize;
         let partner = if self.temporal {
-            self.places.partner(row, &mut Draws::new(self.seed, epoch, position, 1, Stage::Partner))
+            self.partners.partners(row, 2, |view| Draws::new(self.seed, epoch, position, view, Stage::Partner))[0]
         } else {
             row
         };
@@ -197,7 +197,9 @@ impl Job {
         let work = Work {
             files: self.files.iter().map(std::fs::read).collect::<Result<_, _>>()?,
             // A pass may be longer than the set: then its rows repeat, as those that the loader is given do.
-            places: Places::new(&self.places.iter().copied().cycle().take(self.pairs).collect::<Vec<_>>()),
+            partners: Pairs::uniform(Places::new(
+                &self.places.iter().copied().cycle().take(self.pairs).collect::<Vec<_>>(),
+            )),
             temporal: self.temporal,
             seed: self.seed,
             spec: CropSpec { scale: self.scale, ..CropSpec::new(self.size) },

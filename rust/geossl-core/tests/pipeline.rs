@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use geossl_core::augment::Normalize;
 use geossl_core::crop::CropSpec;
-use geossl_core::pairs::Places;
+use geossl_core::pairs::{Pairs, Places};
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
 use geossl_core::sample::Source;
 use geossl_core::{Error, Result};
@@ -30,7 +30,7 @@ fn images(folder: &Path) -> Vec<std::path::PathBuf> {
 
 fn source(folder: &Path, places: &[i32]) -> Source {
     let new = Source::new(images(folder), (3, 8), CropSpec::new(4));
-    Source { places: Places::new(places), views: 2, temporal: true, seed: 1, ..new }
+    Source { pairs: Some(Pairs::uniform(Places::new(places))), views: 2, seed: 1, ..new }
 }
 
 fn settings(threads: usize) -> Settings {

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use geossl_core::advice::will_need;
 use geossl_core::crop::{CropSpec, Cut};
-use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
 use geossl_core::sample::Source;
 
@@ -90,7 +89,7 @@ fn the_batch_after_those_in_flight_is_read_and_the_one_after_it_is_not() {
         return;
     }
     let new = Source::new(paths.clone(), (3, 8), CropSpec::new(4));
-    let source = Source { places: Places::new(&[0; 12]), shuffle: false, cut: Cut::Center, ..new };
+    let source = Source { shuffle: false, cut: Cut::Center, ..new };
     let settings = Settings { batch: 3, rank: 0, world: 1, threads: 2, on_error: OnError::Raise, max_failures: 0.0 };
     let mut memory = vec![0u8; slot_bytes(&source, &settings)];
     let slot = SlotMemory { ptr: memory.as_mut_ptr(), len: memory.len() };

@@ -55,6 +55,7 @@ fn index_scan_fmow<'py>(
     table.set_item("dtype", texts(py, columns.dtype)?)?;
     table.set_item("gsd", columns.gsd.into_pyarray(py))?;
     table.set_item("cloud_cover", columns.cloud_cover.into_pyarray(py))?;
+    table.set_item("sensor", texts(py, columns.sensor)?)?;
     table.set_item("country_code", texts(py, columns.country_code)?)?;
     table.set_item("split", texts(py, columns.split)?)?;
 

@@ -14,6 +14,7 @@ mod index;
 mod loader;
 mod near;
 mod pack;
+mod pairs;
 
 #[pymodule(gil_used = false)]
 mod _core {
@@ -27,6 +28,7 @@ mod _core {
         crate::loader::register(m)?;
         crate::near::register(m)?;
         crate::pack::register(m)?;
+        crate::pairs::register(m)?;
         crate::image::register(m)?;
         crate::index::register(m)
     }

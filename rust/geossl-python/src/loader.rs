@@ -10,7 +10,6 @@ use geossl_core::augment::Normalize;
 use geossl_core::color::ColorSpec;
 use geossl_core::crop::{CropSpec, Cut};
 use geossl_core::pack::Shards;
-use geossl_core::pairs::Places;
 use geossl_core::pipeline::{Next, OnError, Pipeline, Settings, SlotMemory, slot_bytes};
 use geossl_core::sample::{BandMap, Packed, Source};
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
@@ -21,6 +20,7 @@ use pyo3::types::PyDict;
 
 use crate::error::to_py;
 use crate::foreign::ForeignOptions;
+use crate::pairs::PairOptions;
 
 /// Adds this file's classes to the module.
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -183,16 +183,15 @@ impl Loader {
     /// (mean and standard deviation, one a band), of 32 bits. `may_refill` is called with the number of each slot that
     /// nothing uses any more; where it says no, `release` gives the slot back.
     #[new]
-    #[pyo3(signature = (*, paths, pack, foreign, boxes, places, views, temporal, seed, shuffle, cut, crop, color, normalize, samples, align, max_image_bytes, options, slots, may_refill=None))]
+    #[pyo3(signature = (*, paths, pack, foreign, boxes, pairs, views, seed, shuffle, cut, crop, color, normalize, samples, align, max_image_bytes, options, slots, may_refill=None))]
     #[allow(clippy::too_many_arguments)] // they are keywords in Python
     fn new(
         paths: Vec<PathBuf>,
         pack: Option<PackOptions<'_>>,
         foreign: Option<ForeignOptions<'_>>,
         boxes: PyReadonlyArray2<'_, i32>,
-        places: PyReadonlyArray1<'_, i32>,
+        pairs: Option<PairOptions<'_>>,
         views: usize,
-        temporal: bool,
         seed: u64,
         shuffle: bool,
         cut: &str,
@@ -206,8 +205,8 @@ impl Loader {
         slots: Vec<Bound<'_, PyArray1<u8>>>,
         may_refill: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        if boxes.shape() != [paths.len(), 4] || places.len() != paths.len() || !(1..=255).contains(&views) {
-            return Err(PyValueError::new_err("paths, boxes and places must be of one length, views 1 to 255"));
+        if boxes.shape() != [paths.len(), 4] || !(1..=255).contains(&views) {
+            return Err(PyValueError::new_err("paths and boxes must be of one length, views 1 to 255"));
         }
         let pack = pack.map(PackOptions::open).transpose()?;
         if pack.as_ref().is_some_and(|pack| pack.at.len() != paths.len()) {
@@ -226,10 +225,9 @@ impl Loader {
             pack,
             foreign: foreign.map(ForeignOptions::read),
             boxes: boxes.rows().into_iter().map(|b| (b[2] > 0).then(|| [b[0], b[1], b[2], b[3]])).collect(),
-            places: Places::new(places.as_slice()?),
+            pairs: pairs.map(|pairs| pairs.read(paths.len())).transpose()?,
             paths,
             views,
-            temporal,
             seed,
             shuffle,
             cut: match cut {

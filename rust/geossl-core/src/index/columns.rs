@@ -67,6 +67,8 @@ pub struct Row {
     pub gsd: Option<f64>,
     /// Percent.
     pub cloud_cover: Option<f64>,
+    /// The satellite; "" if not known.
+    pub sensor: String,
     /// "" if not known.
     pub country_code: String,
     /// "" if not known.
@@ -93,6 +95,7 @@ pub struct Columns {
     pub dtype: Strings,
     pub gsd: Vec<f32>,
     pub cloud_cover: Vec<f32>,
+    pub sensor: Strings,
     pub country_code: Strings,
     pub split: Strings,
 }
@@ -118,6 +121,7 @@ impl Columns {
         self.dtype.push(header.dtype.name());
         self.gsd.push(row.gsd.map_or(f32::NAN, |v| v as f32));
         self.cloud_cover.push(row.cloud_cover.map_or(f32::NAN, |v| v as f32));
+        self.sensor.push(&row.sensor);
         self.country_code.push(&row.country_code);
         self.split.push(&row.split);
     }

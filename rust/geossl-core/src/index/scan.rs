@@ -136,6 +136,7 @@ fn read_image(
         rect: b.and_then(|b| b.rect).filter(|_| !place.is_crop),
         gsd: sidecar.gsd,
         cloud_cover: sidecar.cloud_cover,
+        sensor: sidecar.sensor.clone(),
         country_code: sidecar.country_code.clone(),
         split: fmow::split(&found.path, root_name).unwrap_or_default().to_owned(),
     };

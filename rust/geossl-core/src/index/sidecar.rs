@@ -17,6 +17,8 @@ pub struct Sidecar {
     pub gsd: Option<f64>,
     /// Cloud cover, percent.
     pub cloud_cover: Option<f64>,
+    /// The satellite, as written: "WORLDVIEW02".
+    pub sensor: String,
     /// Microseconds since 1970, UTC.
     pub timestamp: Option<i64>,
     /// As written: mostly ISO-3, but "KO-" and "CA-" occur.
@@ -97,6 +99,7 @@ pub fn parse(bytes: &[u8]) -> Result<Sidecar, String> {
     Ok(Sidecar {
         gsd: in_range(raw.gsd, "gsd", |v| v > 0.0),
         cloud_cover: in_range(raw.cloud_cover, "cloud_cover", |v| (0.0..=100.0).contains(&v)),
+        sensor: raw.sensor_platform_name.0,
         timestamp,
         country_code: raw.country_code.0,
         centre: image_centre,
@@ -178,6 +181,7 @@ fn without_nan(text: &[u8]) -> Option<Vec<u8>> {
 struct Fields {
     gsd: Number,
     cloud_cover: Number,
+    sensor_platform_name: Text,
     timestamp: Text,
     country_code: Text,
     raw_location: Text,
@@ -330,13 +334,13 @@ mod tests {
     fn a_plain_sidecar() {
         let text = format!(
             r#"{{"gsd": 0.5, "timestamp": "2012-04-02T10:32:22.25Z", "cloud_cover": 7, "country_code": "KO-",
-                "img_width": 100, "img_height": 80, "raw_location": "{SQUARE}", "unknown": [1, {{}}],
+                "sensor_platform_name": "WORLDVIEW02", "img_width": 100, "img_height": 80, "raw_location": "{SQUARE}", "unknown": [1, {{}}],
                 "bounding_boxes": [{{"ID": 3, "category": "zoo", "box": [1, 2, 30, 40], "visible": true}}]}}"#
         );
         let got = parse(text.as_bytes()).unwrap();
         assert_eq!((got.gsd, got.cloud_cover, got.size), (Some(0.5), Some(7.0), Some((100, 80))));
         assert_eq!((got.timestamp, got.centre), (Some(1_333_362_742_250_000), Some((21.0, 11.0))));
-        assert_eq!(got.country_code, "KO-");
+        assert_eq!((got.country_code.as_str(), got.sensor.as_str()), ("KO-", "WORLDVIEW02"));
         assert_eq!(got.boxes, [boxed(3, [1, 2, 30, 40])]);
         assert!(got.problems.is_empty());
     }

@@ -17,7 +17,7 @@ use crate::decode::{self, Decoders};
 use crate::order::Permutation;
 use crate::pack::Shards;
 use crate::pack::record::Record;
-use crate::pairs::Places;
+use crate::pairs::Pairs;
 use crate::resize::Resampler;
 use crate::rng::{Draws, Stage};
 use crate::{Error, Result};
@@ -34,12 +34,10 @@ pub struct Source {
     pub foreign: Option<ForeignImages>,
     /// Box [x, y, width, height] of each row in pixels, None for the whole image.
     pub boxes: Vec<Option<[i32; 4]>>,
-    /// Rows by place.
-    pub places: Places,
     /// Views of a sample.
     pub views: usize,
-    /// Whether views after the first show another date of the place.
-    pub temporal: bool,
+    /// Which dates of a place the views after the first show; None where they show that of the first.
+    pub pairs: Option<Pairs>,
     /// Seed of every draw.
     pub seed: u64,
     /// Rows in a random order, the last batch dropped if it is short; or as they come, and all of them.
@@ -147,9 +145,8 @@ impl Source {
             pack: None,
             foreign: None,
             boxes: vec![None; images],
-            places: Places::new(&(0..images as i32).collect::<Vec<_>>()),
             views: 1,
-            temporal: false,
+            pairs: None,
             seed: 0,
             shuffle: true,
             cut: Cut::RandomResized,
@@ -198,13 +195,11 @@ impl Source {
 
     /// The rows that a sample's views show, given the row of the first.
     pub fn view_rows(&self, row: usize, epoch: u64, position: u64) -> Vec<usize> {
-        (0..self.views)
-            .map(|view| match view {
-                0 => row,
-                _ if !self.temporal => row,
-                _ => self.places.partner(row, &mut Draws::new(self.seed, epoch, position, view as u8, Stage::Partner)),
-            })
-            .collect()
+        let Some(pairs) = &self.pairs else { return vec![row; self.views] };
+        let draws = |view| Draws::new(self.seed, epoch, position, view, Stage::Partner);
+        let mut rows = vec![row];
+        rows.extend(pairs.partners(row, self.views, draws));
+        rows
     }
 
     /// Colour parameters of one view.

@@ -1,6 +1,4 @@
-//! Places and their dates: which image is the partner of which.
-
-use crate::rng::Draws;
+//! The rows of each place.
 
 /// The rows of each place, and the place of each row.
 #[derive(Debug, Clone)]
@@ -37,44 +35,32 @@ impl Places {
         self.len() == 0
     }
 
+    /// The rows of each place, ascending; places in the order of their codes.
+    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        self.starts.windows(2).map(|ends| &self.members[ends[0]..ends[1]])
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.members.len()
+    }
+
     /// Rows of the place that `row` belongs to, ascending.
     pub fn dates(&self, row: usize) -> &[u32] {
         let place = self.place[row] as usize;
         &self.members[self.starts[place]..self.starts[place + 1]]
-    }
-
-    /// Another date of the place of `row`, each with the same probability; `row` itself where there is no other.
-    pub fn partner(&self, row: usize, draws: &mut Draws) -> usize {
-        let dates = self.dates(row);
-        if dates.len() < 2 {
-            return row;
-        }
-        let own = dates.partition_point(|&r| (r as usize) < row);
-        let other = draws.below(dates.len() - 1);
-        dates[if other < own { other } else { other + 1 }] as usize
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Stage;
 
     #[test]
-    fn partners_are_the_other_dates_uniformly() {
+    fn rows_are_grouped_by_place() {
         let places = Places::new(&[7, 3, 7, 9, 7, 7, 3]);
         assert_eq!(places.len(), 3);
         assert_eq!(places.dates(4), [0, 2, 4, 5]);
-        let mut counts = [0u32; 7];
-        for sample in 0..3000 {
-            let mut draws = Draws::new(1, 0, sample, 1, Stage::Partner);
-            counts[places.partner(2, &mut draws)] += 1;
-            assert_eq!(places.partner(3, &mut draws), 3);
-            assert_eq!(places.partner(1, &mut draws), 6);
-        }
-        for row in [0, 4, 5] {
-            assert!((900..1100).contains(&counts[row]), "{counts:?}");
-        }
-        assert_eq!(counts[2], 0);
+        assert_eq!(places.iter().collect::<Vec<_>>(), [&[1, 6][..], &[0, 2, 4, 5], &[3]]);
     }
 }
