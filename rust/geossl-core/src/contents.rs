@@ -62,7 +62,9 @@ pub fn same_bytes(paths: &[PathBuf], threads: usize, mut progress: impl FnMut(u6
     }
     let mut first: Vec<u64> = (0..paths.len() as u64).collect();
     for group in alike {
-        group.iter().for_each(|&n| first[n] = group[0] as u64);
+        for n in &group {
+            first[*n] = group[0] as u64;
+        }
     }
     let failures = (0..).zip(failed).filter_map(|(n, reason)| Some((n, reason?))).collect();
     Ok(Same { first, failures })
