@@ -127,10 +127,10 @@ fn index_relative_paths(
     Ok(out)
 }
 
-/// CRC-32 of the first `len` bytes of a file; None if it is shorter.
+/// CRC-32 of the first `size` bytes of a file; None if it is shorter.
 #[pyfunction]
-fn index_file_crc32(py: Python<'_>, path: PathBuf, len: u64) -> PyResult<Option<u32>> {
-    py.detach(|| index::file_crc32(&path, len)).map_err(to_py)
+fn index_file_crc32(py: Python<'_>, path: PathBuf, size: u64) -> PyResult<Option<u32>> {
+    py.detach(|| index::file_crc32(&path, size)).map_err(to_py)
 }
 
 /// The row that founds each footprint's place, int64 [N]; -1 where a corner is not finite.
