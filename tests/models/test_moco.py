@@ -120,7 +120,7 @@ def test_shuffled_keys_are_normalised_in_other_groups():
 
 
 def test_gradient_of_both_losses_reaches_the_query_encoder_only():
-    moco, head = make(), GeoHead(features=8, classes=5)
+    moco, head = make(), GeoHead(features=8, target="clusters", levels=[torch.zeros(5, 3)])
     out = moco(*views())
     geo = known_cross_entropy(head(out.projection), torch.arange(8) % 5)
     before = moco.queue.clone()
@@ -142,7 +142,7 @@ def test_names_are_the_authors():
             assert f"{which}.{name}" in names
     rest = {n for n in names if not n.startswith(("encoder_q.", "encoder_k."))}
     assert rest == OWN_NAMES
-    assert set(GeoHead(features=8, classes=5).state_dict()) == {"layers.1.weight", "layers.1.bias"}
+    assert set(GeoHead(features=8, target="clusters", levels=[torch.zeros(5, 3)]).state_dict()) == {"layers.1.weight", "layers.1.bias"}
 
 
 def test_seed_decides_everything_and_the_global_generator_is_left_alone():
@@ -163,7 +163,7 @@ def test_projection_head_is_linear_relu_linear():
 
 
 def test_geo_head_does_not_change_its_input():
-    head = GeoHead(features=4, classes=3)
+    head = GeoHead(features=4, target="clusters", levels=[torch.zeros(3, 3)])
     x = torch.tensor([[-1.0, 2.0, -3.0, 4.0]])
     want = x.clamp(min=0) @ head.layers[1].weight.T + head.layers[1].bias
     torch.testing.assert_close(head(x), want)
