@@ -28,7 +28,7 @@ impl Move {
 pub(super) struct Chains<'a> {
     points: &'a [[f64; 3]],
     labels: Vec<u32>,
-    centres: Centres,
+    centres: &'a mut Centres,
     cap: usize,
     /// Points of each cluster, and each point's place among them.
     members: Vec<Vec<u32>>,
@@ -39,7 +39,7 @@ pub(super) struct Chains<'a> {
 
 impl<'a> Chains<'a> {
     /// Starts from points in the cluster that is cheapest by squared chord plus price.
-    pub fn new(points: &'a [[f64; 3]], labels: Vec<u32>, centres: Centres, cap: usize, threads: usize) -> Self {
+    pub fn new(points: &'a [[f64; 3]], labels: Vec<u32>, centres: &'a mut Centres, cap: usize, threads: usize) -> Self {
         let k = centres.at.len();
         let mut members = vec![Vec::new(); k];
         let mut place = Vec::with_capacity(points.len());
@@ -54,7 +54,8 @@ impl<'a> Chains<'a> {
         chains
     }
 
-    /// Moves until no cluster is over the cap; the cluster of each point.
+    /// Moves until no cluster is over the cap; the cluster of each point. The centres' prices are then those by which
+    /// each point is in its cheapest cluster.
     pub fn settle(mut self) -> Vec<u32> {
         for from in 0..self.members.len() {
             while self.members[from].len() > self.cap {
@@ -108,8 +109,20 @@ impl<'a> Chains<'a> {
         let mut open: Vec<usize> = (0..k).collect();
         distance[from] = 0.0;
         let prices = &self.centres.prices;
+        let room = |to: usize| self.members[to].len() < self.cap;
+        let highest = (0..k).filter(|&to| room(to)).map(|to| prices[to]).fold(0.0, f64::max);
+        let mut end: Option<(usize, f64)> = None;
         while let Some(i) = (0..open.len()).min_by(|&a, &b| distance[open[a]].total_cmp(&distance[open[b]])) {
             let here = open.swap_remove(i);
+            // What is left can save no more than the highest price.
+            if end.is_some_and(|(_, cost)| distance[here] - highest > cost) {
+                break;
+            }
+            // Lengths are costs but for the prices of the ends.
+            let cost = distance[here] - prices[here];
+            if room(here) && end.is_none_or(|(_, least)| cost < least) {
+                end = Some((here, cost));
+            }
             for &to in &open {
                 // Rounding aside, 0 or more.
                 let length = (self.moves[here][to].cost + prices[to] - prices[here]).max(0.0);
@@ -118,10 +131,7 @@ impl<'a> Chains<'a> {
                 }
             }
         }
-        let real = |to: usize| distance[to] - prices[to];
-        let end = (0..k)
-            .filter(|&to| self.members[to].len() < self.cap && distance[to].is_finite())
-            .min_by(|&a, &b| real(a).total_cmp(&real(b)))?;
+        let end = end.map(|(end, _)| end).filter(|&end| distance[end].is_finite())?;
         for (price, d) in self.centres.prices.iter_mut().zip(&distance) {
             *price += distance[end] - d.min(distance[end]);
         }
@@ -163,9 +173,9 @@ mod tests {
             let (at, points) = all.split_at(4);
             let prices = vec![0.0; 4];
             let centres = Centres { at: at.to_vec(), prices };
-            let labels = points.iter().map(|&p| super::super::tests::nearest(p, &centres)).collect();
+            let labels: Vec<u32> = points.iter().map(|&p| centres.cheapest(p)).collect();
             for cap in [3, 4] {
-                let labels = Chains::new(points, Clone::clone(&labels), centres.clone(), cap, 1).settle();
+                let labels = Chains::new(points, labels.clone(), &mut centres.clone(), cap, 1).settle();
                 let cost: f64 = points.iter().zip(&labels).map(|(&p, &l)| chord2(p, at[l as usize])).sum();
                 assert!((cost - least(points, at, cap, &mut [0; 4])).abs() < 1e-12);
                 assert!((0..4).all(|c| labels.iter().filter(|&&l| l == c).count() <= cap));

@@ -19,6 +19,20 @@ pub(super) struct Centres {
     pub prices: Vec<f64>,
 }
 
+impl Centres {
+    /// A point's centroid, by comparing all.
+    pub fn cheapest(&self, p: [f64; 3]) -> u32 {
+        let mut best = (0, f64::INFINITY);
+        for (i, (&at, price)) in self.at.iter().zip(&self.prices).enumerate() {
+            let cost = chord2(p, at) + price;
+            if cost < best.1 {
+                best = (i as u32, cost);
+            }
+        }
+        best.0
+    }
+}
+
 /// What the points of one cluster add up to.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Total {
@@ -227,7 +241,7 @@ impl Visit for Labels<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::points::Points;
-    use super::super::tests::{globe, nearest};
+    use super::super::tests::globe;
     use super::*;
     use proptest::prelude::*;
 
@@ -239,7 +253,7 @@ mod tests {
         let mut expected = vec![Total::default(); centres.at.len()];
         for (i, &label) in labels.iter().enumerate() {
             let p = tree.points.at(i);
-            assert_eq!(label, nearest(p, &centres));
+            assert_eq!(label, centres.cheapest(p));
             let total = &mut expected[label as usize];
             total.sum = plus(total.sum, tree.points.weighted(i).map(i128::from));
             total.copies += u64::from(tree.points.copies[i]);

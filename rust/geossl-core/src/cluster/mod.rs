@@ -146,7 +146,7 @@ fn too_few(k: usize, points: &Points) -> Error {
 
 fn one_run(tree: &Tree, start: Vec<[f64; 3]>, settings: &KMeans) -> Clustering {
     match settings.max_size {
-        Some(max_size) => balanced::balanced(tree, start, max_size as u64, settings.max_iter, settings.threads),
+        Some(max_size) => balanced::balanced(tree, start, max_size, settings.max_iter, settings.threads),
         None => lloyd::lloyd(tree, start, settings.max_iter, settings.threads),
     }
 }

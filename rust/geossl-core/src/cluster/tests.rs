@@ -16,18 +16,6 @@ pub(super) fn globe(n: usize, seed: u64) -> (Vec<f64>, Vec<f64>) {
         .unzip()
 }
 
-/// The cheapest centroid, by looking at all.
-pub(super) fn nearest(p: [f64; 3], centres: &Centres) -> u32 {
-    let mut best = (0, f64::INFINITY);
-    for (i, (&at, &price)) in centres.at.iter().zip(&centres.prices).enumerate() {
-        let cost = chord2(p, at) + price;
-        if cost < best.1 {
-            best = (i as u32, cost);
-        }
-    }
-    best.0
-}
-
 fn settings(k: usize) -> KMeans {
     KMeans { k, start: None, max_size: None, seed: 3, n_init: 2, max_iter: 100, threads: 1 }
 }
@@ -65,14 +53,14 @@ fn equals_a_plain_lloyd() {
     for _ in 0..found.iterations {
         let mut sums = vec![[0.0; 3]; 40];
         for (&p, w) in all.iter().zip(&weights) {
-            let sum: &mut [f64; 3] = &mut sums[nearest(p, &centres) as usize];
+            let sum: &mut [f64; 3] = &mut sums[centres.cheapest(p) as usize];
             *sum = [0, 1, 2].map(|a| sum[a] + w * p[a]);
         }
         for (at, sum) in centres.at.iter_mut().zip(&sums) {
             *at = sum.map(|s| s / dot(*sum, *sum).sqrt());
         }
     }
-    let labels: Vec<u32> = all.iter().map(|&p| nearest(p, &centres)).collect();
+    let labels: Vec<u32> = all.iter().map(|&p| centres.cheapest(p)).collect();
     assert_eq!(found.labels, labels);
     let inertia: f64 =
         all.iter().zip(&labels).zip(&weights).map(|((&p, &l), w)| w * chord2(p, centres.at[l as usize])).sum();
