@@ -142,7 +142,10 @@ def test_names_are_the_authors():
             assert f"{which}.{name}" in names
     rest = {n for n in names if not n.startswith(("encoder_q.", "encoder_k."))}
     assert rest == OWN_NAMES
-    assert set(GeoHead(features=8, target="clusters", levels=[torch.zeros(5, 3)]).state_dict()) == {"layers.1.weight", "layers.1.bias"}
+    assert set(GeoHead(features=8, target="clusters", levels=[torch.zeros(5, 3)]).state_dict()) == {
+        "layers.1.weight",
+        "layers.1.bias",
+    }
 
 
 def test_seed_decides_everything_and_the_global_generator_is_left_alone():
