@@ -14,14 +14,13 @@ from made_images import index_of, smooth
 from PIL import Image
 
 from geossl.data.band_stats import PERCENTILES, BandStats, bin_edges, measure_index, stats_path
+from geossl.data.index import Index
 from geossl.data.samples import choose_samples
 from geossl.errors import UsageError
 from geossl.viz.bands import plot_bands
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from geossl.data.index import Index
 
 
 def write_tiff(path: Path, data: np.ndarray, **options: Any) -> None:
@@ -164,7 +163,7 @@ def test_statistics_of_another_index_are_refused(mixed: tuple[Index, dict[str, n
     found = BandStats.find(path)
     assert found is not None
     assert found.images == 5
-    replace(index, content_hash="other").write(path)
+    Index(index.table, index.root, "other").write(path)
     with pytest.raises(UsageError, match="of another index than"):
         BandStats.find(path)
 
@@ -177,9 +176,9 @@ def test_unreadable_images_are_named(mixed: tuple[Index, dict[str, np.ndarray]])
     assert [path for path, _ in stats.failures] == ["3.png", "5.tif"]
     assert stats.images == 22
     with pytest.raises(UsageError, match=r"none of the 2 images can be read, such as 3\.png"):
-        measure_index(replace(index, table=index.table.take([3, 5])))
+        measure_index(index.with_table(index.table.take([3, 5])))
     with pytest.raises(UsageError, match="no images"):
-        measure_index(replace(index, table=index.table.slice(0, 0)))
+        measure_index(index.with_table(index.table.slice(0, 0)))
 
 
 def test_ctrl_c_ends_it(mixed: tuple[Index, dict[str, np.ndarray]]) -> None:

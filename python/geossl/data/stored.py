@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,57 +43,67 @@ class Origin:
     """Of the index that this belongs to: it does not belong to one with other rows."""
 
 
-@dataclass(frozen=True, eq=False)
 class Index:
-    """Images with what is known of each."""
+    """Images with what is known of each.
 
-    table: pa.Table
-    """One row an image crop: the columns of `geossl.data.table.SCHEMA`. Of an index that was read, it is loaded when
-    it is first asked for; `column` loads one alone."""
+    Of an index that was read, columns are loaded when they are asked for.
+    """
+
     root: Path
     """Absolute folder that `path` starts from."""
     content_hash: str
     """SHA-256 in hex of the table's content; where the files lie does not change it."""
-    source: Path | None = None
+    source: Path | None
     """The Parquet file that it was read from."""
-    boxes: Literal["objects", "tiles"] = "objects"
+    boxes: Literal["objects", "tiles"]
     """What the boxes are: objects with their surroundings, as fMoW's, or tiles of scenes, which have no context."""
-    origin: Origin | None = field(default_factory=lambda: None, repr=False)  # no class attribute: see __getattr__
-    """For `geossl data index --update`."""
+
+    def __init__(
+        self,
+        table: pa.Table | IndexFile,
+        root: Path,
+        content_hash: str,
+        *,
+        source: Path | None = None,
+        boxes: Literal["objects", "tiles"] = "objects",
+        origin: Origin | None = None,
+    ) -> None:
+        self.root, self.content_hash, self.source, self.boxes = root, content_hash, source, boxes
+        self._table = table
+        self._columns: dict[str, pa.ChunkedArray] = {}
+        self._origin = table if isinstance(table, IndexFile) else origin
 
     def __len__(self) -> int:
-        file = self._file
-        return len(self.table) if file is None else file.rows
-
-    def __getattr__(self, name: str) -> Any:
-        # Only asked for what is not there: what has not been loaded of an index that was read.
-        file = self.__dict__.get("file")
-        if name not in {"table", "origin"} or file is None:
-            raise AttributeError(name)
-        value = file.load(SCHEMA.names) if name == "table" else file.origin()
-        self.__dict__[name] = value
-        return value
+        return self._table.rows if isinstance(self._table, IndexFile) else len(self._table)
 
     @property
-    def _file(self) -> IndexFile | None:
-        return None if "table" in self.__dict__ else self.__dict__["file"]
+    def table(self) -> pa.Table:
+        """One row an image crop: the columns of `geossl.data.table.SCHEMA`."""
+        if isinstance(self._table, IndexFile):
+            self._table = self._table.load(SCHEMA.names)
+        return self._table
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column, loaded alone if the table has not been."""
-        file = self._file
-        if file is None:
-            return self.table[name]
-        loaded = self.__dict__["loaded"]
-        if name not in loaded:
-            loaded[name] = file.load([name])[name]
-        return loaded[name]
+        if not isinstance(self._table, IndexFile):
+            return self._table[name]
+        if name not in self._columns:
+            self._columns[name] = self._table.load([name])[name]
+        return self._columns[name]
+
+    @property
+    def origin(self) -> Origin | None:
+        """How it was made, for `geossl data index --update`; None where it does not say so."""
+        if isinstance(self._origin, IndexFile):
+            self._origin = self._origin.origin()
+        return self._origin
 
     @classmethod
     def read(cls, path: Path, *, root: Path | None = None, images: bool = True) -> Index:
         """Read an index that `write` made; `root` takes the place of the folder that it names.
 
-        The columns are loaded when they are asked for. The stored content hash is taken while the file's bytes are
-        those that `write` wrote; if another program has rewritten them, the content is hashed anew.
+        The stored content hash is taken while the file's bytes are those that `write` wrote; if another program has
+        rewritten them, the content is hashed anew.
 
         `images` looks whether its images are there, which they need not be where a pack is read.
 
@@ -102,14 +112,10 @@ class Index:
         file = IndexFile(Path(path))
         metadata = file.metadata
         folder = file.path.resolve().parent / metadata["root"] if root is None else Path(root).resolve()
-        rest = {"root": folder, "source": file.path, "boxes": metadata["boxes"]}
-        index = cls.__new__(cls)
-        index.__dict__.update(rest, file=file, loaded={})
+        index = cls(file, folder, metadata["content_hash"], source=file.path, boxes=metadata["boxes"])
+        ends = metadata["ends"]
         if not file.is_as_written():
-            index.__dict__["content_hash"] = content_hash(index.table)
-            ends = _ends(index.table["path"])
-        else:
-            index.__dict__["content_hash"], ends = metadata["content_hash"], metadata["ends"]
+            index.content_hash, ends = content_hash(index.table), _ends(index.table["path"])
         if images:
             _check_images(file.path, ends, folder)
         return index
