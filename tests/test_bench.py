@@ -119,3 +119,20 @@ def test_geotiffs_ratios_and_targets(tmp_path: Path) -> None:
     results["runs"][3]["rates"] = [70, 35, 77]
     told.write_text(json.dumps(results))
     subprocess.run(command, check=True, capture_output=True, timeout=100)
+
+
+def test_other_results_are_a_missed_target(benches: None) -> None:
+    from geography_report import Comparison, markdown, packed
+
+    def comparison(*, agrees: bool, target: float) -> Comparison:
+        # The machine is twice as slow in the second repetition.
+        times = {"ours": [1.0, 2.0, 1.0], "theirs": [3.0, 6.0, 4.0]}
+        return Comparison(what="work", peer="peer", **times, target=target, same="labels", agrees=agrees)
+
+    made = [comparison(agrees=True, target=3), comparison(agrees=True, target=3.5), comparison(agrees=False, target=3)]
+    assert [c.ratio for c in made] == [3, 3, 3]
+    assert [c.verdict for c in made] == ["met", "missed", "missed: other results"]
+    assert [Comparison(**row) for row in packed(made)] == made
+    machine = {"cpu": "x", "cores": 2, "siblings": "y", "system": "z", "load": 0.0, "load_after": 0.5}
+    page = markdown({"command": "run", "machine": machine, "versions": {"python": {"faiss-cpu": "1"}}}, made)
+    assert "| work | peer | 4 s (3 s to 6 s) | 1 s (1 s to 2 s) | 3.0x | 3.5x | missed |" in page
