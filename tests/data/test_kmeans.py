@@ -19,7 +19,7 @@ def unit(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
-def kmeans(lat: np.ndarray, lon: np.ndarray, **over: Any) -> dict[str, Any]:  # noqa: ANN401
+def kmeans(lat: np.ndarray, lon: np.ndarray, **over: Any) -> dict[str, Any]:
     return _core.kmeans(lat, lon, **({"seed": 0, "n_init": 1, "max_iter": 300, "threads": 0} | over))
 
 
@@ -82,7 +82,7 @@ def test_balanced_clusters_hold_the_cap_at_little_cost(max_size: int) -> None:
     lat, lon = globe(3000, 7)
     plain, found = kmeans(lat, lon, k=30), kmeans(lat, lon, k=30, max_size=max_size)
     sizes = np.bincount(found["labels"], minlength=30)
-    assert 1 <= sizes.min()
+    assert sizes.min() >= 1
     assert sizes.max() <= max_size
     assert found["inertia"] < 1.1 * plain["inertia"]
     points, centres = unit(lat, lon), unit(*found["centroids"].T)

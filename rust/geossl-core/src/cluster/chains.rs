@@ -21,7 +21,7 @@ const NO_MOVE: Move = Move { cost: f64::INFINITY, point: NONE };
 impl Move {
     /// Whether this one is taken before the other: the cheaper, of equals that of the first point.
     fn before(self, other: Self) -> bool {
-        self.cost < other.cost || (self.cost == other.cost && self.point < other.point)
+        self.cost.total_cmp(&other.cost).then(self.point.cmp(&other.point)).is_lt()
     }
 }
 
