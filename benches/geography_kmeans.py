@@ -46,9 +46,10 @@ def _unit(lat: Floats, lon: Floats) -> Floats:
 
 
 def _start(lat: Floats, lon: Floats, k: int) -> Floats:
-    """Degrees of k distinct points: the same start for all."""
+    """Degrees of k of the points, moved by some 100 m: points midway between two would tie."""
     distinct = np.unique(np.stack([lat, lon], axis=1), axis=0)
-    return distinct[np.random.default_rng(0).choice(len(distinct), k, replace=False)]
+    rng = np.random.default_rng(0)
+    return distinct[rng.choice(len(distinct), k, replace=False)] + rng.normal(0, 1e-3, (k, 2))
 
 
 def _ours(lat: Floats, lon: Floats, start: Floats, iterations: int) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _same_as_scikit_learn(lat: Floats, lon: Floats, start: Floats, iterations: i
     for _ in range(iterations):
         centres = _scikit_learn(points, centres, 1, "lloyd")
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    learner = KMeans(len(start), init=centres, n_init=1, max_iter=1).fit(points[: 2 * len(start)])
+    learner = KMeans(len(start), init=centres, n_init=1, max_iter=1).fit(centres)
     learner.cluster_centers_ = centres
     theirs = learner.predict(points)
     found = _ours(lat, lon, start, iterations)

@@ -37,7 +37,7 @@ def test_equals_scikit_learn_with_normalised_means(weighted: bool) -> None:
             KMeans(50, init=centres, n_init=1, max_iter=1, tol=0).fit(points, sample_weight=weights).cluster_centers_
         )
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    learner = KMeans(50, init=centres, n_init=1, max_iter=1).fit(points[:100])
+    learner = KMeans(50, init=centres, n_init=1, max_iter=1).fit(centres)
     learner.cluster_centers_ = centres
     labels = learner.predict(points)
     found = kmeans(lat, lon, k=50, start=given(lat, lon, 50), weights=weights, max_iter=12)

@@ -15,7 +15,7 @@ use super::{Clustering, chord2};
 use crate::parallel;
 
 /// Points per cluster of the first sample, at least.
-const SAMPLE: usize = 64;
+const SAMPLE: usize = 32;
 
 /// How many times more points the next sample has.
 const FINER: usize = 4;

@@ -21,7 +21,7 @@ const NO_MOVE: Move = Move { cost: f64::INFINITY, point: NONE };
 impl Move {
     /// Whether this one is taken before the other: the cheaper, of equals that of the first point.
     fn before(self, other: Self) -> bool {
-        self.cost < other.cost || (self.cost == other.cost && self.point < other.point)
+        self.cost.total_cmp(&other.cost).then(self.point.cmp(&other.point)).is_lt()
     }
 }
 
@@ -106,32 +106,38 @@ impl<'a> Chains<'a> {
         let k = self.members.len();
         let mut distance = vec![f64::INFINITY; k];
         let mut before = vec![from; k];
-        let mut open: Vec<usize> = (0..k).collect();
-        distance[from] = 0.0;
+        // Distance of those not yet visited.
+        let mut open = vec![f64::INFINITY; k];
+        (distance[from], open[from]) = (0.0, 0.0);
         let prices = &self.centres.prices;
         let room = |to: usize| self.members[to].len() < self.cap;
         let highest = (0..k).filter(|&to| room(to)).map(|to| prices[to]).fold(0.0, f64::max);
         let mut end: Option<(usize, f64)> = None;
-        while let Some(i) = (0..open.len()).min_by(|&a, &b| distance[open[a]].total_cmp(&distance[open[b]])) {
-            let here = open.swap_remove(i);
+        loop {
+            let here = least(&open);
+            if open[here].is_infinite() {
+                break;
+            }
+            open[here] = f64::INFINITY;
             // What is left can save no more than the highest price.
             if end.is_some_and(|(_, cost)| distance[here] - highest > cost) {
                 break;
             }
             // Lengths are costs but for the prices of the ends.
             let cost = distance[here] - prices[here];
-            if room(here) && end.is_none_or(|(_, least)| cost < least) {
+            if room(here) && end.is_none_or(|(_, best)| cost < best) {
                 end = Some((here, cost));
             }
-            for &to in &open {
-                // Rounding aside, 0 or more.
-                let length = (self.moves[here][to].cost + prices[to] - prices[here]).max(0.0);
-                if distance[here] + length < distance[to] {
-                    (distance[to], before[to]) = (distance[here] + length, here);
+            let so_far = distance[here] - prices[here];
+            for to in 0..k {
+                // Rounding aside, a length is 0 or more: the visited are not reached again.
+                let there = (so_far + prices[to] + self.moves[here][to].cost).max(distance[here]);
+                if there < distance[to] {
+                    (distance[to], open[to], before[to]) = (there, there, here);
                 }
             }
         }
-        let end = end.map(|(end, _)| end).filter(|&end| distance[end].is_finite())?;
+        let end = end?.0;
         for (price, d) in self.centres.prices.iter_mut().zip(&distance) {
             *price += distance[end] - d.min(distance[end]);
         }
@@ -144,6 +150,11 @@ impl<'a> Chains<'a> {
     }
 }
 
+/// Where the least value stands, of equals the first.
+fn least(values: &[f64]) -> usize {
+    (0..values.len()).fold(0, |best, i| if values[i] < values[best] { i } else { best })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::filter::Centres;
@@ -152,13 +163,13 @@ mod tests {
     use crate::geo::unit_vector;
 
     /// Least cost of giving points to clusters of at most `cap`, by trying all.
-    fn least(points: &[[f64; 3]], at: &[[f64; 3]], cap: usize, sizes: &mut [usize]) -> f64 {
+    fn cheapest(points: &[[f64; 3]], at: &[[f64; 3]], cap: usize, sizes: &mut [usize]) -> f64 {
         let Some((first, rest)) = points.split_first() else { return 0.0 };
         let mut best = f64::INFINITY;
         for c in 0..at.len() {
             if sizes[c] < cap {
                 sizes[c] += 1;
-                best = best.min(chord2(*first, at[c]) + least(rest, at, cap, sizes));
+                best = best.min(chord2(*first, at[c]) + cheapest(rest, at, cap, sizes));
                 sizes[c] -= 1;
             }
         }
@@ -177,7 +188,7 @@ mod tests {
             for cap in [3, 4] {
                 let labels = Chains::new(points, labels.clone(), &mut centres.clone(), cap, 1).settle();
                 let cost: f64 = points.iter().zip(&labels).map(|(&p, &l)| chord2(p, at[l as usize])).sum();
-                assert!((cost - least(points, at, cap, &mut [0; 4])).abs() < 1e-12);
+                assert!((cost - cheapest(points, at, cap, &mut [0; 4])).abs() < 1e-12);
                 assert!((0..4).all(|c| labels.iter().filter(|&&l| l == c).count() <= cap));
             }
         }

@@ -98,7 +98,7 @@ pub(super) fn labels(tree: &Tree, centres: &Centres, threads: usize) -> Vec<u32>
     }
     parallel::each(parts.into_iter(), threads_for(tree.points.len(), threads), |(task, part)| {
         let start = tree.nodes[task.node].start as usize;
-        task.walk(tree, &mut Labels { labels: part, start, clusters: &task.clusters });
+        task.walk(tree, &mut Labels { found: part, start, clusters: &task.clusters });
     });
     labels
 }
@@ -220,19 +220,18 @@ impl Visit for Sums<'_> {
 }
 
 struct Labels<'a> {
-    labels: &'a mut [u32],
+    found: &'a mut [u32],
     start: usize,
     clusters: &'a [u32],
 }
 
 impl Visit for Labels<'_> {
     fn whole(&mut self, node: &Node, slot: u32) {
-        self.labels[node.start as usize - self.start..node.end as usize - self.start]
-            .fill(self.clusters[slot as usize]);
+        self.found[node.start as usize - self.start..node.end as usize - self.start].fill(self.clusters[slot as usize]);
     }
 
     fn each(&mut self, start: usize, slots: &[u64]) {
-        for (label, &slot) in self.labels[start - self.start..].iter_mut().zip(slots) {
+        for (label, &slot) in self.found[start - self.start..].iter_mut().zip(slots) {
             *label = self.clusters[slot as usize];
         }
     }

@@ -3,6 +3,9 @@
 //! Points are sorted along a curve and put into a tree of balls once (`points`, `tree`). k-means++ (`seed`), Lloyd's
 //! iteration (`lloyd`), mini-batches (`minibatch`) and balanced clusters (`balanced`) walk that tree (`filter`).
 
+// Points and centroids are compared for being the very same.
+#![allow(clippy::float_cmp)]
+
 mod balanced;
 mod chains;
 mod filter;

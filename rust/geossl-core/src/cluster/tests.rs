@@ -34,7 +34,7 @@ fn is_the_same_for_any_thread_count() {
     for max_size in [None, Some(3600)] {
         let one = kmeans(&lat, &lon, None, &KMeans { max_size, ..settings(17) }).unwrap();
         for threads in [2, 5] {
-            let other = kmeans(&lat, &lon, None, &KMeans { threads, max_size, ..settings(17) }).unwrap();
+            let other = kmeans(&lat, &lon, None, &KMeans { max_size, threads, ..settings(17) }).unwrap();
             assert_eq!(one.labels, other.labels);
             assert_eq!(one.centroids, other.centroids);
             assert_eq!(one.inertia.to_bits(), other.inertia.to_bits());
@@ -125,7 +125,8 @@ fn balanced_clusters_hold_the_cap() {
     for i in 0..750 {
         (lat[i], lon[i]) = (lat[i] / 20.0, 180.0 + lon[i] / 30.0);
     }
-    (lat[800..900].fill(12.0), lon[800..900].fill(34.0));
+    lat[800..900].fill(12.0);
+    lon[800..900].fill(34.0);
     let mut last = f64::INFINITY;
     let plain = kmeans(&lat, &lon, None, &settings(30)).unwrap();
     for max_size in [50, 55, 70, 1500] {
