@@ -10,6 +10,7 @@ pub mod fmow;
 pub mod folder;
 pub mod footprints;
 pub mod header;
+mod lenient;
 pub mod listing;
 pub mod photo;
 mod reader;
