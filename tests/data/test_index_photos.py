@@ -32,6 +32,9 @@ def exif(lat: float, lon: float, taken: str | None = None, offset: str | None = 
 def add(path: Path, made: Image.Exif | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", (40, 30), (10, 200, 30))
+    if made is not None and path.suffix == ".tif":
+        for ifd in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            made[ifd] = dict(made.get_ifd(ifd))  # Pillow writes a TIFF's directories if they are fields
     image.save(path, **({} if made is None else {"exif": made}))
     return path
 
@@ -40,7 +43,7 @@ def row(index: Index, path: str) -> dict:
     return next(row for row in index.table.to_pylist() if row["path"] == path)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
 @pytest.mark.parametrize(("lat", "lon"), [(21.0375, -11.25), (-33.86, 151.2), (0.0, 10.0)])
 def test_place_and_time(tmp_path, name, lat, lon):
     add(tmp_path / "zoo" / name, exif(lat, lon, "2012:04:02 12:32:22", "+02:00"))

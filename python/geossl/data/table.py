@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 INSTANT = pa.timestamp("us", tz="UTC")
 NO_INSTANT = np.iinfo(np.int64).min
 """The core's null among microseconds since 1970."""
+HASH_THREADS = 8
+"""Columns that are hashed at a time: the long texts take most of it, and there are a few of them."""
 
 SCHEMA = pa.schema(
     [
@@ -87,25 +90,32 @@ def table_from_core(columns: dict[str, Any]) -> pa.Table:
 def content_hash(table: pa.Table) -> str:
     """SHA-256 of the rows in hex; it does not depend on the table's chunks or on where it came from."""
     digest = hashlib.sha256(f"geossl index, {len(table)} rows".encode())
-    for name in SCHEMA.names:
-        column = table[name].combine_chunks()
-        digest.update(name.encode())
-        digest.update(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).data)
-        if column.type == pa.string():
-            column = column.fill_null("")
-            offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
-            data = column.buffers()[2]
-            digest.update(np.diff(offsets).data)
-            if data is not None and len(offsets):
-                digest.update(memoryview(data)[offsets[0] : offsets[-1]])
-        elif pa.types.is_list(column.type):
-            digest.update(np.ascontiguousarray(column.fill_null([]).value_lengths().to_numpy(), np.int64).data)
-            digest.update(np.ascontiguousarray(column.flatten().to_numpy()).data)
-        else:
-            number = column.cast(pa.int64()) if column.type == INSTANT else column
-            values: np.ndarray = number.fill_null(0).to_numpy(zero_copy_only=False)
-            digest.update(np.ascontiguousarray(values).data)
+    # Hashing lets other threads run.
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
+        for name, column in zip(SCHEMA.names, pool.map(_column_hash, table.select(SCHEMA.names).columns), strict=True):
+            digest.update(name.encode())
+            digest.update(column)
     return digest.hexdigest()
+
+
+def _column_hash(chunks: pa.ChunkedArray) -> bytes:
+    column = chunks.combine_chunks()
+    digest = hashlib.sha256(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).data)
+    if column.type == pa.string():
+        column = column.fill_null("")
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset :][: len(column) + 1]
+        data = column.buffers()[2]
+        digest.update(np.diff(offsets).data)
+        if data is not None and len(offsets):
+            digest.update(memoryview(data)[offsets[0] : offsets[-1]])
+    elif pa.types.is_list(column.type):
+        digest.update(np.ascontiguousarray(column.fill_null([]).value_lengths().to_numpy(), np.int64).data)
+        digest.update(np.ascontiguousarray(column.flatten().to_numpy()).data)
+    else:
+        number = column.cast(pa.int64()) if column.type == INSTANT else column
+        values: np.ndarray = number.fill_null(0).to_numpy(zero_copy_only=False)
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.digest()
 
 
 def image_boxes(table: pa.Table) -> np.ndarray:

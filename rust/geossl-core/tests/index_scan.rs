@@ -5,7 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use geossl_core::index::{Kind, scan_fmow};
+use geossl_core::Result;
+use geossl_core::index::{Kind, Known, Layout, Scan, scan};
 
 /// The header of a 64 x 48 JPEG.
 const JPEG: [u8; 15] = [0xFF, 0xD8, 0xFF, 0xC0, 0, 17, 8, 0, 48, 0, 64, 3, 0, 0, 0];
@@ -35,6 +36,10 @@ fn planet(root: &Path) {
     add(root, "val/zoo/zoo_1/zoo_1_0_msrgb.jpg", JPEG);
     add(root, "test/0000003/0000003_0_rgb.jpg", JPEG);
     add(root, "test_gt_mapping.json", r#"[{"input": "test_gt/zoo/zoo_9", "output": "test/0000003"}]"#);
+}
+
+fn scan_fmow(root: &Path, kind: Option<Kind>, threads: usize) -> Result<Scan> {
+    scan::<&str>(root, Layout::Fmow(kind), &Known { paths: &[], stamps: &[] }, threads)
 }
 
 #[test]

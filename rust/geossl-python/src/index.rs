@@ -107,8 +107,15 @@ fn index_walk(
     let wanted = |name: &str| {
         name.rsplit_once('.').is_some_and(|(_, ext)| extensions.iter().any(|e| ext.eq_ignore_ascii_case(e)))
     };
-    let found = py.detach(|| index::walk::walk(&root, wanted, threads, |_, _, (): &mut ()| ())).map_err(to_py)?;
-    Ok((found.images.into_iter().map(|(image, ())| image.path).collect(), found.rejected))
+    let keep = |_: &index::folder::Folder, found: &index::walk::Found, paths: &mut Vec<String>| {
+        let mut path = String::new();
+        found.path_into(&mut path);
+        paths.push(path);
+    };
+    let found = py.detach(|| index::walk::walk(&root, wanted, threads, keep)).map_err(to_py)?;
+    let mut paths = found.states.concat();
+    paths.sort_unstable();
+    Ok((paths, found.rejected))
 }
 
 /// Listed paths brought below `root`; as given, with a reason, where one cannot be used.

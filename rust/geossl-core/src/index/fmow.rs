@@ -1,5 +1,6 @@
 //! fMoW's file names, folders and splits.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -77,22 +78,22 @@ pub fn parse_name(file_name: &str) -> Option<Name<'_>> {
 
 /// Where an image lies, and what that says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Place<'a> {
     /// The place: the image's folder, or folder and name where the folder holds several places.
-    pub location_id: String,
+    pub location_id: Cow<'a, str>,
     /// Whether the file is a ready-made crop of a box (`<class>_<seq>/<class>_<box>/<image>`).
     pub is_crop: bool,
 }
 
 /// The place of an image in `folder`, which is relative to the root, '/'-separated, "" for the root itself.
-pub fn place(folder: &str, name: &Name) -> Place {
+pub fn place<'a>(folder: &'a str, name: &Name<'a>) -> Place<'a> {
     let mut parts = folder.rsplit('/');
     let (parent, grandparent) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let is_crop = grandparent == name.place;
     let location_id = match (folder, is_crop || parent == name.place) {
-        (_, true) => folder.to_owned(),
-        ("", false) => name.place.to_owned(),
-        (_, false) => format!("{folder}/{}", name.place),
+        (_, true) => folder.into(),
+        ("", false) => name.place.into(),
+        (_, false) => format!("{folder}/{}", name.place).into(),
     };
     Place { location_id, is_crop }
 }
@@ -190,7 +191,7 @@ mod tests {
             ("", "zoo_5_0_rgb.jpg", "zoo_5", false),
         ] {
             let got = place(folder, &parse_name(file).unwrap());
-            assert_eq!((got.location_id.as_str(), got.is_crop), (want, is_crop), "{folder}/{file}");
+            assert_eq!((&*got.location_id, got.is_crop), (want, is_crop), "{folder}/{file}");
         }
     }
 

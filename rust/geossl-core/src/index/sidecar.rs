@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 
+use super::lenient::{Number, Rect, Text};
 use super::{coordinates, timestamp, wkt};
 
 /// Boxes of this many pixels a side or less are left out, as fMoW's baseline does.
@@ -13,34 +14,34 @@ const MIN_BOX: i64 = 2;
 
 /// What a sidecar says about its image. What it does not say is None, or "" for text.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Sidecar {
+pub struct Sidecar<'a> {
     /// Ground sample distance, metres.
     pub gsd: Option<f64>,
     /// Cloud cover, percent.
     pub cloud_cover: Option<f64>,
     /// The satellite, as written: "WORLDVIEW02".
-    pub sensor: String,
+    pub sensor: Cow<'a, str>,
     /// Microseconds since 1970, UTC.
     pub timestamp: Option<i64>,
     /// As written: mostly ISO-3, but "KO-" and "CA-" occur.
-    pub country_code: String,
+    pub country_code: Cow<'a, str>,
     /// Centre of the image's footprint, (latitude, longitude).
     pub centre: Option<(f64, f64)>,
     /// Size of the image that the boxes belong to, if given.
     pub size: Option<(i64, i64)>,
     /// The boxes, as listed.
-    pub boxes: Vec<BoundingBox>,
+    pub boxes: Vec<BoundingBox<'a>>,
     /// Values that were bad and count as not said, as "what: why".
     pub problems: Vec<String>,
 }
 
 /// A labelled object in the image.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BoundingBox {
+pub struct BoundingBox<'a> {
     /// As written; its position in the list if it has none.
     pub id: i64,
     /// "" if it has none.
-    pub category: String,
+    pub category: Cow<'a, str>,
     /// [x, y, width, height] in pixels from the top left; None if it is not four numbers.
     pub rect: Option<[i64; 4]>,
     /// Centre of the box's own footprint, (latitude, longitude).
@@ -49,9 +50,9 @@ pub struct BoundingBox {
 
 /// The boxes that can be cut from an image.
 #[derive(Debug, Default, PartialEq)]
-pub struct Selection {
+pub struct Selection<'a> {
     /// Usable boxes, clipped to the image, each area once.
-    pub boxes: Vec<BoundingBox>,
+    pub boxes: Vec<BoundingBox<'a>>,
     /// Boxes that repeat another one.
     pub duplicates: usize,
     /// Boxes left out for being tiny.
@@ -61,25 +62,25 @@ pub struct Selection {
 }
 
 /// Reads a sidecar. The error says why it is not one.
-pub fn parse(bytes: &[u8]) -> Result<Sidecar, String> {
+pub fn parse(bytes: &[u8]) -> Result<Sidecar<'_>, String> {
     let text = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     if !text.trim_ascii_start().starts_with(b"{") {
         return Err("the sidecar is not fMoW's JSON: it is no object".into());
     }
+    let not_json = |e: serde_json::Error| format!("the sidecar is not fMoW's JSON: {e}");
     let json = std::str::from_utf8(text).map_or_else(|_| serde_json::from_slice(text), serde_json::from_str);
-    let patched;
-    let raw: Fields = match json {
-        Ok(raw) => Ok(raw),
+    match json {
+        Ok(fields) => Ok(checked(fields)),
         // Python's json module writes NaN and Infinity, which JSON does not have.
         Err(error) => match without_nan(text) {
-            None => Err(error),
-            Some(text) => {
-                patched = text;
-                serde_json::from_slice(&patched)
-            }
+            None => Err(not_json(error)),
+            Some(text) => serde_json::from_slice(&text).map(|fields| checked(fields).owned()).map_err(not_json),
         },
     }
-    .map_err(|e| format!("the sidecar is not fMoW's JSON: {e}"))?;
+}
+
+/// The values that make sense, and what is wrong with the others.
+fn checked(raw: Fields<'_>) -> Sidecar<'_> {
     let mut problems = Vec::new();
     let mut centre = |text: &str, of: &str| {
         if text.is_empty() {
@@ -96,7 +97,7 @@ pub fn parse(bytes: &[u8]) -> Result<Sidecar, String> {
     let boxes = boxes
         .map(|(i, b)| BoundingBox {
             id: b.id.0.map_or(i as i64, |id| id as i64),
-            category: b.category.0.into_owned(),
+            category: b.category.0,
             rect: b.rect.0,
             centre: centre(&b.raw_location.0, "raw_location of a box"),
         })
@@ -111,24 +112,44 @@ pub fn parse(bytes: &[u8]) -> Result<Sidecar, String> {
         }
         value.0.filter(|&v| ok(v))
     };
-    Ok(Sidecar {
+    Sidecar {
         gsd: in_range(raw.gsd, "gsd", |v| v > 0.0),
         cloud_cover: in_range(raw.cloud_cover, "cloud_cover", |v| (0.0..=100.0).contains(&v)),
-        sensor: raw.sensor_platform_name.0.into_owned(),
+        sensor: raw.sensor_platform_name.0,
         timestamp,
-        country_code: raw.country_code.0.into_owned(),
+        country_code: raw.country_code.0,
         centre: image_centre,
         size: raw.img_width.0.zip(raw.img_height.0).map(|(w, h)| (w as i64, h as i64)),
         boxes,
         problems,
-    })
+    }
+}
+
+impl Sidecar<'_> {
+    /// Without what it borrows.
+    fn owned(self) -> Sidecar<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let own_box =
+            |b: BoundingBox<'_>| BoundingBox { category: own(b.category), id: b.id, rect: b.rect, centre: b.centre };
+        Sidecar {
+            sensor: own(self.sensor),
+            country_code: own(self.country_code),
+            boxes: self.boxes.into_iter().map(own_box).collect(),
+            problems: self.problems,
+            gsd: self.gsd,
+            cloud_cover: self.cloud_cover,
+            timestamp: self.timestamp,
+            centre: self.centre,
+            size: self.size,
+        }
+    }
 }
 
 /// The boxes of an image of `width` x `height` pixels that can be used.
 ///
 /// A box listed twice (once with the ID -1) is one crop, under the ID that is not negative. Boxes are clipped to the
 /// image; one wholly outside is rejected, one of 2 pixels or less a side is left out.
-pub fn select(boxes: &[BoundingBox], width: u32, height: u32) -> Selection {
+pub fn select<'a>(boxes: &[BoundingBox<'a>], width: u32, height: u32) -> Selection<'a> {
     let mut out = Selection::default();
     for candidate in boxes {
         let Some([x, y, w, h]) = candidate.rect else {
@@ -223,94 +244,6 @@ struct BoxFields<'a> {
     raw_location: Text<'a>,
 }
 
-/// A number, a number in quotes, or nothing (null, "").
-#[derive(Default, Clone, Copy)]
-struct Number(Option<f64>);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit;
-        impl Visitor<'_> for Visit {
-            type Value = Number;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a number")
-            }
-            fn visit_f64<E>(self, v: f64) -> Result<Number, E> {
-                Ok(Number(Some(v)))
-            }
-            fn visit_i64<E>(self, v: i64) -> Result<Number, E> {
-                Ok(Number(Some(v as f64)))
-            }
-            fn visit_u64<E>(self, v: u64) -> Result<Number, E> {
-                Ok(Number(Some(v as f64)))
-            }
-            fn visit_unit<E>(self) -> Result<Number, E> {
-                Ok(Number(None))
-            }
-            fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Number, E> {
-                match v.trim() {
-                    "" => Ok(Number(None)),
-                    v => {
-                        let value = v.parse().map_err(|_| E::custom(format_args!("{v:?} is not a number")))?;
-                        Ok(Number(Some(value).filter(|v: &f64| v.is_finite())))
-                    }
-                }
-            }
-        }
-        deserializer.deserialize_any(Visit)
-    }
-}
-
-/// A text, a number as text, or nothing (null), which is "".
-#[derive(Default)]
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visit;
-        impl<'de> Visitor<'de> for Visit {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a text")
-            }
-            fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(v.trim())))
-            }
-            fn visit_str<E>(self, v: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(v.trim().to_owned())))
-            }
-            fn visit_f64<E>(self, v: f64) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(v.to_string())))
-            }
-            fn visit_i64<E>(self, v: i64) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(v.to_string())))
-            }
-            fn visit_u64<E>(self, v: u64) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(v.to_string())))
-            }
-            fn visit_unit<E>(self) -> Result<Text<'de>, E> {
-                Ok(Text::default())
-            }
-        }
-        deserializer.deserialize_any(Visit)
-    }
-}
-
-/// Four numbers, or None for anything else.
-#[derive(Default)]
-struct Rect(Option<[i64; 4]>);
-
-impl<'de> Deserialize<'de> for Rect {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Any real image is smaller, and sums of two sides stay far from overflow.
-        const LARGEST: f64 = 1e9;
-        let numbers = Option::<Vec<Number>>::deserialize(deserializer)?.unwrap_or_default();
-        let sides: Option<Vec<i64>> =
-            numbers.iter().map(|n| n.0.filter(|v| v.abs() <= LARGEST).map(|v| v.round() as i64)).collect();
-        Ok(Self(sides.and_then(|sides| sides.try_into().ok())))
-    }
-}
-
 /// A list of boxes, a bare box, or nothing.
 #[derive(Default)]
 struct OneOrMany<'a>(Vec<BoxFields<'a>>);
@@ -351,7 +284,7 @@ mod tests {
 
     const SQUARE: &str = "POLYGON ((10 20, 12 20, 12 22, 10 22, 10 20))";
 
-    fn boxed(id: i64, rect: [i64; 4]) -> BoundingBox {
+    fn boxed(id: i64, rect: [i64; 4]) -> BoundingBox<'static> {
         BoundingBox { id, category: "zoo".into(), rect: Some(rect), centre: None }
     }
 
@@ -365,7 +298,7 @@ mod tests {
         let got = parse(text.as_bytes()).unwrap();
         assert_eq!((got.gsd, got.cloud_cover, got.size), (Some(0.5), Some(7.0), Some((100, 80))));
         assert_eq!((got.timestamp, got.centre), (Some(1_333_362_742_250_000), Some((21.0, 11.0))));
-        assert_eq!((got.country_code.as_str(), got.sensor.as_str()), ("KO-", "WORLDVIEW02"));
+        assert_eq!((&*got.country_code, &*got.sensor), ("KO-", "WORLDVIEW02"));
         assert_eq!(got.boxes, [boxed(3, [1, 2, 30, 40])]);
         assert!(got.problems.is_empty());
     }

@@ -1,136 +1,112 @@
 //! The images below a folder.
 
-use std::ffi::{CString, OsStr};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::folder::Folder;
 use crate::{Error, Result, parallel};
 
 /// Images of one folder that are read at a time, so that threads share a large folder.
 const CHUNK: usize = 64;
 
 /// An image file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
-    /// '/'-separated, relative to the root.
-    pub path: String,
-    /// Bytes of `path` that are its folder, without the last '/'.
-    pub folder_len: usize,
-    /// Whether `<path without extension>.json` lies beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Its folder, '/'-separated, relative to the root; "" is the root.
+    pub folder: &'a str,
+    /// The file's name.
+    pub name: &'a str,
+    /// Whether `<name without extension>.json` lies beside it.
     pub has_sidecar: bool,
 }
 
-impl Found {
-    /// The folder, '/'-separated, relative to the root; "" is the root.
-    pub fn folder(&self) -> &str {
-        &self.path[..self.folder_len]
-    }
-
-    /// The file's name.
-    pub fn file_name(&self) -> &str {
-        self.path[self.folder_len..].trim_start_matches('/')
-    }
-}
-
-/// An open folder: files are opened from it by their names alone, which saves walking down their paths.
-#[derive(Debug)]
-pub struct Folder(File);
-
-impl Folder {
-    /// Opens the folder at `path`.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(File::options().read(true).custom_flags(libc::O_DIRECTORY).open(path)?))
-    }
-
-    /// Opens a file in it for reading. A pipe is not waited for.
-    pub fn file(&self, name: &str) -> io::Result<File> {
-        let name = CString::new(name)?;
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
-        loop {
-            // SAFETY: `name` ends with a zero byte and lives through the call; the folder is open as long as `self`.
-            let fd = unsafe { libc::openat(self.0.as_raw_fd(), name.as_ptr(), flags) };
-            if fd >= 0 {
-                // SAFETY: the call has just opened `fd`, and nobody else has it.
-                return Ok(unsafe { File::from_raw_fd(fd) });
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+impl Found<'_> {
+    /// Writes its path, '/'-separated, relative to the root, in place of what `out` has.
+    pub fn path_into(&self, out: &mut String) {
+        out.clear();
+        if !self.folder.is_empty() {
+            out.push_str(self.folder);
+            out.push('/');
         }
+        out.push_str(self.name);
     }
 }
 
 /// What a walk found.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Walk<T = ()> {
-    /// Images, sorted by path, with what was read of each.
-    pub images: Vec<(Found, T)>,
+#[derive(Debug)]
+pub struct Walk<S> {
+    /// What the threads made of the images: of each thread, in no order.
+    pub states: Vec<S>,
     /// What could not be used, as (path, reason), sorted.
     pub rejected: Vec<(String, String)>,
 }
 
-/// Every image below `root`, which is what `is_image` says of a name, read by `read` as soon as it is found; by
-/// `threads` threads (0: all cores), each with an `S` of its own. The result does not depend on their number.
+/// Every image below `root`, which is what `is_image` says of a name, is read by `read` as soon as it is found; by
+/// `threads` threads (0: all cores), each with an `S` of its own. A folder's images come in order of their names, those
+/// of a large folder in pieces; folders come in any order.
 ///
 /// Hidden files and folders (".x") are left out. Links to files are followed, links to folders are not, and are
 /// reported like unreadable folders and names that are not UTF-8. Fails if `root` itself cannot be listed.
-pub fn walk<T: Send, S: Default>(
+pub fn walk<S: Default + Send>(
     root: &Path,
     is_image: impl Fn(&str) -> bool + Sync,
     threads: usize,
-    read: impl Fn(&Folder, &Found, &mut S) -> T + Sync,
-) -> Result<Walk<T>> {
+    read: impl Fn(&Folder, &Found, &mut S) + Sync,
+) -> Result<Walk<S>> {
     let work = Queue::default();
-    let first = list(root, "", &is_image).map_err(|e| Error::io(root, &e))?;
-    let mut rejected = work.add(first);
-    let parts: Mutex<Vec<Vec<(Found, T)>>> = Mutex::default();
-    let faults: Mutex<Vec<(String, String)>> = Mutex::default();
+    let (first, mut rejected) = list(root, String::new(), &is_image).map_err(|e| Error::io(root, &e))?;
+    work.add(&Arc::new(first), 0);
+    let done: Mutex<Vec<(S, Vec<(String, String)>)>> = Mutex::default();
     let serve = || {
-        let (mut own, mut parts_here, mut faults_here) = (S::default(), Vec::new(), Vec::new());
+        let (mut own, mut faults) = (S::default(), Vec::new());
+        let mut read_these = |listed: &Listed, images: Range<usize>| {
+            for at in &listed.images[images] {
+                let found =
+                    Found { folder: &listed.path, name: &listed.names[at.name.clone()], has_sidecar: at.has_sidecar };
+                read(&listed.folder, &found, &mut own);
+            }
+        };
         while let Some(task) = work.next() {
             // Told when it ends, by a panic too, or the other threads would wait for ever.
             let _done = Done(&work);
             match task {
-                Task::List(relative) => match list(&root.join(&relative), &relative, &is_image) {
-                    Ok(listed) => faults_here.append(&mut work.add(listed)),
-                    Err(e) => faults_here.push((relative, format!("a folder that cannot be read: {e}"))),
+                Task::List(path) => match list(&root.join(&path), path.clone(), &is_image) {
+                    Ok((listed, mut rejected)) => {
+                        faults.append(&mut rejected);
+                        let listed = Arc::new(listed);
+                        let own = CHUNK.min(listed.images.len());
+                        work.add(&listed, own);
+                        read_these(&listed, 0..own);
+                    }
+                    Err(e) => faults.push((path, format!("a folder that cannot be read: {e}"))),
                 },
-                Task::Read(folder, images) => {
-                    let read_one = |image: Found| {
-                        let value = read(&folder, &image, &mut own);
-                        (image, value)
-                    };
-                    parts_here.push(images.into_iter().map(read_one).collect());
-                }
+                Task::Read(listed, images) => read_these(&listed, images),
             }
         }
-        parts.lock().unwrap_or_else(PoisonError::into_inner).append(&mut parts_here);
-        faults.lock().unwrap_or_else(PoisonError::into_inner).append(&mut faults_here);
+        done.lock().unwrap_or_else(PoisonError::into_inner).push((own, faults));
     };
     std::thread::scope(|scope| {
         for _ in 0..parallel::resolve_threads(threads) {
             scope.spawn(serve);
         }
     });
-    rejected.append(&mut faults.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let mut states = Vec::new();
+    for (state, mut faults) in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        states.push(state);
+        rejected.append(&mut faults);
+    }
     rejected.sort();
-    let mut parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // Parts are sorted within: once they are in order, the sort below finds long runs.
-    parts.sort_unstable_by(|a, b| a[0].0.path.cmp(&b[0].0.path));
-    let mut images: Vec<_> = parts.into_iter().flatten().collect();
-    images.sort_by(|a, b| a.0.path.cmp(&b.0.path));
-    Ok(Walk { images, rejected })
+    Ok(Walk { states, rejected })
 }
 
 enum Task {
     /// A folder, by its path relative to the root.
     List(String),
-    Read(Arc<Folder>, Vec<Found>),
+    /// Some of its images.
+    Read(Arc<Listed>, Range<usize>),
 }
 
 /// What is still to be done.
@@ -157,20 +133,17 @@ impl Queue {
         }
     }
 
-    /// Takes what a folder has; returns what of it cannot be used.
-    fn add(&self, listed: Listed) -> Vec<(String, String)> {
-        let Listed { folder, mut images, folders, rejected } = listed;
-        let mut tasks: Vec<Task> = folders.into_iter().map(Task::List).collect();
-        let folder = Arc::new(folder);
-        while !images.is_empty() {
-            let rest = images.split_off(CHUNK.min(images.len()));
-            tasks.push(Task::Read(Arc::clone(&folder), std::mem::replace(&mut images, rest)));
-        }
+    /// Takes what a folder has, without its first `taken` images.
+    fn add(&self, listed: &Arc<Listed>, taken: usize) {
+        let images = listed.images.len();
+        // The last is the next that is done: folders come about in order, which saves sorting what was read.
+        let mut tasks: Vec<Task> = listed.folders.iter().rev().cloned().map(Task::List).collect();
+        let chunks = (taken..images).step_by(CHUNK);
+        tasks.extend(chunks.map(|at| Task::Read(Arc::clone(listed), at..images.min(at + CHUNK))));
         if !tasks.is_empty() {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).0.append(&mut tasks);
             self.changed.notify_all();
         }
-        rejected
     }
 }
 
@@ -190,63 +163,109 @@ impl Drop for Done<'_> {
 /// What one folder has.
 struct Listed {
     folder: Folder,
-    /// Sorted by path.
-    images: Vec<Found>,
+    /// Relative to the root.
+    path: String,
+    /// Names of files end to end.
+    names: String,
+    /// In order of their names.
+    images: Vec<Image>,
+    /// Paths relative to the root, sorted.
     folders: Vec<String>,
-    rejected: Vec<(String, String)>,
 }
 
-fn list(path: &Path, relative: &str, is_image: &impl Fn(&str) -> bool) -> io::Result<Listed> {
+/// An image of a folder.
+struct Image {
+    /// Where its name stands among the folder's.
+    name: Range<usize>,
+    has_sidecar: bool,
+}
+
+/// What the folder at `path` has, which is `relative` to the root, and what of it cannot be used.
+fn list(
+    path: &Path,
+    relative: String,
+    is_image: &impl Fn(&str) -> bool,
+) -> io::Result<(Listed, Vec<(String, String)>)> {
     let (mut folders, mut rejected) = (Vec::new(), Vec::new());
-    let (mut names, mut sidecars) = (Vec::new(), Vec::new());
+    let (mut names, mut images, mut sidecars) = (String::new(), Vec::new(), Vec::new());
     let join = |name: &str| if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        let mut name = match entry.file_name().into_string() {
-            Ok(name) => name,
-            Err(name) => {
-                if kind.is_dir() || is_image(&name.to_string_lossy()) {
-                    rejected.push((join(&name.to_string_lossy()), "a name that is not UTF-8".to_owned()));
-                }
-                continue;
+    let mut folder = Folder::open(path)?;
+    folder.entries(|name, kind| {
+        if name.starts_with(b".") {
+            return;
+        }
+        let Ok(name) = std::str::from_utf8(name) else {
+            let readable = String::from_utf8_lossy(name);
+            if kind == libc::DT_DIR || is_image(&readable) {
+                rejected.push((join(&readable), "a name that is not UTF-8".to_owned()));
             }
+            return;
         };
-        if name.starts_with('.') {
-            continue;
-        }
-        if kind.is_dir() {
-            folders.push(join(&name));
-        } else if kind.is_symlink() && fs::metadata(entry.path()).is_ok_and(|m| m.is_dir()) {
-            rejected.push((join(&name), "a link to a folder, which is not followed".to_owned()));
-        } else if Path::new(&name).extension() == Some(OsStr::new("json")) {
-            name.truncate(name.len() - ".json".len());
-            sidecars.push(name);
-        } else if is_image(&name) {
+        let mut add = |name: &str| {
+            names.push_str(name);
+            names.len() - name.len()..names.len()
+        };
+        // Some file systems do not say what an entry is.
+        let asked = |name: &str| fs::metadata(path.join(name)).ok();
+        let is_unknown = kind == libc::DT_UNKNOWN && !path.join(name).is_symlink();
+        if kind == libc::DT_DIR || is_unknown && asked(name).is_some_and(|m| m.is_dir()) {
+            folders.push(join(name));
+        } else if matches!(kind, libc::DT_LNK | libc::DT_UNKNOWN) && asked(name).is_some_and(|m| m.is_dir()) {
+            rejected.push((join(name), "a link to a folder, which is not followed".to_owned()));
+        } else if let Some(stem) = name.strip_suffix(".json") {
+            sidecars.push(add(stem));
+        } else if is_image(name) {
             // Opening a pipe would wait for its writer.
-            if kind.is_file() || fs::metadata(entry.path()).is_ok_and(|m| m.is_file()) {
-                names.push(name);
+            if kind == libc::DT_REG || asked(name).is_some_and(|m| m.is_file()) {
+                images.push(Image { name: add(name), has_sidecar: false });
             } else {
-                rejected.push((join(&name), "not a regular file".to_owned()));
+                rejected.push((join(name), "not a regular file".to_owned()));
             }
         }
+    })?;
+    folders.sort_unstable();
+    images.sort_unstable_by(|a, b| names[a.name.clone()].cmp(&names[b.name.clone()]));
+    sidecars.sort_unstable_by(|a, b| names[a.clone()].cmp(&names[b.clone()]));
+    for image in &mut images {
+        let name = &names[image.name.clone()];
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        image.has_sidecar = sidecars.binary_search_by(|at| names[at.clone()].cmp(stem)).is_ok();
     }
-    names.sort_unstable();
-    sidecars.sort_unstable();
-    let found = |name: &String| {
-        let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
-        let has_sidecar = sidecars.binary_search_by(|sidecar| sidecar.as_str().cmp(stem)).is_ok();
-        Found { path: join(name), folder_len: relative.len(), has_sidecar }
-    };
-    Ok(Listed { folder: Folder::open(path)?, images: names.iter().map(found).collect(), folders, rejected })
+    Ok((Listed { folder, path: relative, names, images, folders }, rejected))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::walk;
     use crate::index::fmow::is_image;
+
+    /// Path, folder and whether there is a sidecar of each image, sorted; and what was rejected.
+    #[allow(clippy::type_complexity)] // two lists
+    fn found(root: &Path, threads: usize) -> (Vec<(String, String, bool)>, Vec<(String, String)>) {
+        let walked = walk(root, is_image, threads, |_, found, own: &mut Vec<_>| {
+            let mut path = String::new();
+            found.path_into(&mut path);
+            own.push((path, found.folder.to_owned(), found.has_sidecar));
+        })
+        .unwrap();
+        let mut all = walked.states.concat();
+        all.sort();
+        (all, walked.rejected)
+    }
+
+    #[test]
+    fn large_folders_are_shared() {
+        let root = tempfile::tempdir().unwrap();
+        let names: Vec<String> = (0..200).map(|i| format!("{i:03}.jpg")).collect();
+        for name in &names {
+            fs::write(root.path().join(name), "").unwrap();
+        }
+        let (found, _) = found(root.path(), 3);
+        assert_eq!(found.into_iter().map(|f| f.0).collect::<Vec<_>>(), names);
+    }
 
     #[test]
     fn finds_images_in_order_for_any_thread_count() {
@@ -267,12 +286,16 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         for threads in [1, 2, 7] {
-            let got = walk(root.path(), is_image, threads, |_, _, (): &mut ()| ()).unwrap();
-            let paths: Vec<_> = got.images.iter().map(|(f, ())| (f.path.as_str(), f.has_sidecar)).collect();
-            assert_eq!(paths, [("a.png", false), ("b-c/1.TIF", false), ("b/x/10.jpg", true), ("b/x/2.jpg", false)]);
-            assert_eq!((got.images[2].0.folder(), got.images[2].0.file_name()), ("b/x", "10.jpg"));
-            assert_eq!((got.images[0].0.folder(), got.images[0].0.file_name()), ("", "a.png"));
-            assert!(got.rejected.is_empty());
+            let (found, rejected) = found(root.path(), threads);
+            let found: Vec<_> = found.iter().map(|(path, folder, sidecar)| (&**path, &**folder, *sidecar)).collect();
+            let want = [
+                ("a.png", "", false),
+                ("b-c/1.TIF", "b-c", false),
+                ("b/x/10.jpg", "b/x", true),
+                ("b/x/2.jpg", "b/x", false),
+            ];
+            assert_eq!(found, want);
+            assert!(rejected.is_empty());
         }
         assert!(
             walk(&root.path().join("nowhere"), is_image, 1, |_, _, (): &mut ()| ())
@@ -295,9 +318,9 @@ mod tests {
         symlink(other.path().join("1.jpg"), root.path().join("ok.jpg")).unwrap();
         symlink("nothing", root.path().join("dangling.jpg")).unwrap();
         fs::write(root.path().join(std::ffi::OsStr::from_bytes(b"a\xFF.jpg")), "").unwrap();
-        let got = walk(root.path(), is_image, 2, |_, _, (): &mut ()| ()).unwrap();
-        assert_eq!(got.images.iter().map(|(f, ())| f.path.as_str()).collect::<Vec<_>>(), ["ok.jpg"]);
-        let rejected: Vec<_> = got.rejected.iter().map(|(path, reason)| (path.as_str(), reason.as_str())).collect();
+        let (found, rejected) = found(root.path(), 2);
+        assert_eq!(found, [("ok.jpg".to_owned(), String::new(), false)]);
+        let rejected: Vec<_> = rejected.iter().map(|(path, reason)| (path.as_str(), reason.as_str())).collect();
         assert_eq!(
             rejected,
             [

@@ -13,12 +13,7 @@ const MIN_FILL: f64 = 1e-9;
 /// 180 degrees apart. Longitudes of -360 to 360 are taken, the answer lies in -180..180.
 /// The error says what is wrong with the text.
 pub fn centre(wkt: &str) -> Result<(f64, f64), String> {
-    let mut reader = Reader { text: wkt.as_bytes(), at: 0 };
-    let rings = reader.outer_rings()?;
-    let mut shapes = Vec::with_capacity(rings.len());
-    for ring in rings {
-        shapes.push(Shape::of_ring(ring)?);
-    }
+    let mut shapes = Reader { text: wkt, at: 0 }.shapes()?;
     // Parts cut at the antimeridian are brought to the first part's side of it.
     let first_x = shapes[0].x;
     for shape in &mut shapes {
@@ -49,16 +44,17 @@ struct Shape {
 }
 
 impl Shape {
-    fn of_ring(mut ring: Vec<(f64, f64)>) -> Result<Self, String> {
+    /// Of a ring that has a vertex.
+    fn of_ring(ring: &mut Vec<(f64, f64)>) -> Self {
         if ring.len() > 1 && ring.first() == ring.last() {
             ring.pop();
         }
-        let Some(&origin) = ring.first() else { return Err("an empty ring".into()) };
+        let origin = ring[0];
         for i in 1..ring.len() {
             ring[i].0 = near(ring[i].0, ring[i - 1].0);
         }
         // Coordinates relative to a vertex: a small footprint far from (0, 0) keeps its digits.
-        for p in &mut ring {
+        for p in ring.iter_mut() {
             *p = (p.0 - origin.0, p.1 - origin.1);
         }
         let span = |axis: fn(&(f64, f64)) -> f64| {
@@ -77,59 +73,69 @@ impl Shape {
         // A ring that crosses itself can have a centroid outside of itself.
         let inside = (x0..=x1).contains(&x) && (y0..=y1).contains(&y);
         if area > MIN_FILL * (x1 - x0) * (y1 - y0) && inside {
-            return Ok(Self { area, x: x + origin.0, y: y + origin.1 });
+            return Self { area, x: x + origin.0, y: y + origin.1 };
         }
         let n = ring.len() as f64;
         let (x, y) = ring.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0 / n, y + p.1 / n));
-        Ok(Self { area: 0.0, x: x + origin.0, y: y + origin.1 })
+        Self { area: 0.0, x: x + origin.0, y: y + origin.1 }
     }
 }
 
 /// Reads WKT from left to right.
 struct Reader<'a> {
-    text: &'a [u8],
+    text: &'a str,
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// The outer ring of every polygon; there is at least one.
-    fn outer_rings(&mut self) -> Result<Vec<Vec<(f64, f64)>>, String> {
+    fn shapes(&mut self) -> Result<Vec<Shape>, String> {
+        let (mut shapes, mut ring) = (Vec::with_capacity(1), Vec::with_capacity(8));
         let kind = self.word();
-        let rings = match kind.as_str() {
-            "POLYGON" => {
-                self.skip_dimension();
-                vec![self.polygon()?]
-            }
-            "MULTIPOLYGON" => {
-                self.skip_dimension();
-                self.list(Self::polygon)?
-            }
-            "" => return Err("not WKT".into()),
-            _ => return Err(format!("{kind} is not a POLYGON or MULTIPOLYGON")),
-        };
+        if kind.eq_ignore_ascii_case("POLYGON") {
+            self.skip_dimension();
+            shapes.push(self.polygon(&mut ring)?);
+        } else if kind.eq_ignore_ascii_case("MULTIPOLYGON") {
+            self.skip_dimension();
+            self.list(|reader| {
+                shapes.push(reader.polygon(&mut ring)?);
+                Ok(())
+            })?;
+        } else if kind.is_empty() {
+            return Err("not WKT".into());
+        } else {
+            return Err(format!("{} is not a POLYGON or MULTIPOLYGON", kind.to_ascii_uppercase()));
+        }
         match self.peek() {
-            None => Ok(rings),
+            None => Ok(shapes),
             Some(_) => Err(format!("unexpected text after the polygon at byte {}", self.at)),
         }
     }
 
-    /// The outer ring of the polygon; inner rings are read and left out.
-    fn polygon(&mut self) -> Result<Vec<(f64, f64)>, String> {
-        let rings = self.list(|reader| reader.list(Self::vertex))?;
-        rings.into_iter().next().ok_or_else(|| "a polygon without a ring".into())
+    /// The outer ring of the polygon; inner rings are read and left out. `ring` is memory to use.
+    fn polygon(&mut self, ring: &mut Vec<(f64, f64)>) -> Result<Shape, String> {
+        let mut outer = None;
+        self.list(|reader| {
+            ring.clear();
+            reader.list(|reader| {
+                ring.push(reader.vertex()?);
+                Ok(())
+            })?;
+            outer.get_or_insert_with(|| Shape::of_ring(ring));
+            Ok(())
+        })?;
+        outer.ok_or_else(|| "a polygon without a ring".into())
     }
 
     /// `(item, item, ..)`, at least one item.
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T, String>) -> Result<Vec<T>, String> {
+    fn list(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), String>) -> Result<(), String> {
         self.expect(b'(')?;
-        let mut items = Vec::new();
         loop {
-            items.push(item(self)?);
+            item(self)?;
             if self.peek() == Some(b',') {
                 self.at += 1;
             } else {
-                self.expect(b')')?;
-                return Ok(items);
+                return self.expect(b')');
             }
         }
     }
@@ -157,39 +163,43 @@ impl Reader<'_> {
     fn number(&mut self) -> Result<f64, String> {
         self.peek();
         let start = self.at;
-        while self.text.get(self.at).is_some_and(|c| c.is_ascii_alphanumeric() || b"+-.".contains(c)) {
+        while self.byte().is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.')) {
             self.at += 1;
         }
-        let text = std::str::from_utf8(&self.text[start..self.at]).unwrap_or_default();
-        match text.parse::<f64>() {
+        match self.text[start..self.at].parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(value),
             _ => Err(format!("expected a number at byte {start}")),
         }
     }
 
-    /// The letters that come next, in capitals.
-    fn word(&mut self) -> String {
+    /// The letters that come next.
+    fn word(&mut self) -> &'a str {
         self.peek();
         let start = self.at;
-        while self.text.get(self.at).is_some_and(u8::is_ascii_alphabetic) {
+        while self.byte().is_some_and(|c| c.is_ascii_alphabetic()) {
             self.at += 1;
         }
-        self.text[start..self.at].iter().map(|c| char::from(c.to_ascii_uppercase())).collect()
+        &self.text[start..self.at]
     }
 
     fn skip_dimension(&mut self) {
         let start = self.at;
-        if !matches!(self.word().as_str(), "Z" | "M" | "ZM") {
+        let word = self.word();
+        if !["Z", "M", "ZM"].iter().any(|dimension| word.eq_ignore_ascii_case(dimension)) {
             self.at = start;
         }
     }
 
     /// The next byte that is not a space.
     fn peek(&mut self) -> Option<u8> {
-        while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
+        while self.byte().is_some_and(|c| c.is_ascii_whitespace()) {
             self.at += 1;
         }
-        self.text.get(self.at).copied()
+        self.byte()
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), String> {
