@@ -69,7 +69,7 @@ def main() -> None:
     """Run everything that is not done yet and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "results", help="folder of the data and the runs")
-    parser.add_argument("--epochs", type=int, default=20, help="epochs of each run")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of each run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds that each target is trained with")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     options = parser.parse_args()
@@ -80,23 +80,21 @@ def main() -> None:
     clusters = levels_of(path)
     index = Index.read(path)
     reports: dict[str, list[dict[str, Any]]] = {target: [] for target in options.targets}
-    minutes: dict[str, list[float]] = {target: [] for target in options.targets}
     errors: dict[str, list[dict[str, np.ndarray]]] = {target: [] for target in options.targets}
     for seed in options.seeds:
         for target in options.targets:
             run = options.work / "runs" / f"target-{target}-{options.epochs}-{seed}"
             words = ["--recipe", "geo", *SETTINGS, "--geo.target", target, "--loader.clusters", str(clusters)]
             words += ["--epochs", str(options.epochs), "--seed", str(seed)]
-            minutes[target].append(train(path, run, *words))
+            train(path, run, *words)
             reports[target].append(probe(path, run))
             errors[target].append(errors_km(index, run))
-    put_sections(write_section(options, reports, minutes, errors, limits(index, Clusters.read(clusters))))
+    put_sections(write_section(options, reports, errors, limits(index, Clusters.read(clusters))))
 
 
 def write_section(
     options: argparse.Namespace,
     reports: dict[str, list[dict[str, Any]]],
-    minutes: dict[str, list[float]],
     errors: dict[str, list[dict[str, np.ndarray]]],
     bounds: dict[str, dict[str, np.ndarray]],
 ) -> str:
@@ -113,10 +111,9 @@ def write_section(
             for name, scores in rows.items()
         ]
     places = [
-        f"| {target} | {_km(errors[target], 'val')} | {_km(errors[target], 'train')} | {_mean(minutes[target], 1)} |"
-        for target in options.targets
+        f"| {target} | {_km(errors[target], 'val')} | {_km(errors[target], 'train')} |" for target in options.targets
     ]
-    places += [f"| *{name}* | {_km([km], 'val')} | {_km([km], 'train')} | - |" for name, km in bounds.items()]
+    places += [f"| *{name}* | {_km([km], 'val')} | {_km([km], 'train')} |" for name, km in bounds.items()]
     seeds = f"seed{'s' if len(options.seeds) > 1 else ''} {', '.join(map(str, options.seeds))}"
     several = (
         "mean, and from the least to the most in brackets, over the seeds" if len(options.seeds) > 1 else "one seed"
@@ -141,8 +138,8 @@ Where the head itself places the images, km from the truth. Held-out places lie 
 head has seen no place: it can only tell them by what they share with others. In italics what needs no image (the
 training place that the others are nearest to at the median), and what no head over clusters can beat.
 
-| target | held-out places: median | mean | training places: median | mean | minutes of training |
-|---|---|---|---|---|---|
+| target | held-out places: median | mean | training places: median | mean |
+|---|---|---|---|---|
 {places}
 
 With few seeds, differences of a few points between targets are within what another seed may change.
