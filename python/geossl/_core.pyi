@@ -44,6 +44,7 @@ def kmeans(
     max_iter: int,
     threads: int,
 ) -> dict[str, Any]: ...
+
 @final
 class MiniBatchKMeans:
     def __new__(cls, *, k: int, seed: int, threads: int) -> Self: ...
