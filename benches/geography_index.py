@@ -73,7 +73,7 @@ def scans(root: Path, file: Path, images: int) -> Iterator[Comparison]:
             ours=ours,
             theirs=seconds,
             target=SCAN_TARGET,
-            same=f"{len(FIELDS)} columns of {len(index):,} rows: {found}; ours reads images and sidecars, and checks both",
+            same=f"{len(FIELDS)} columns of {len(index):,} rows: {found}; ours reads and checks both",
             agrees=not same[opens] and len(index) == images,
         )
 
