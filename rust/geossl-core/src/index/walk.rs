@@ -57,9 +57,10 @@ pub fn walk<S: Default + Send>(
     read: impl Fn(&Folder, &Found, &mut S) + Sync,
 ) -> Result<Walk<S>> {
     let work = Queue::default();
-    let (first, mut rejected) = list(root, String::new(), &is_image).map_err(|e| Error::io(root, &e))?;
+    let (first, rejected) = list(root, String::new(), &is_image).map_err(|e| Error::io(root, &e))?;
     work.add(&Arc::new(first), 0);
-    let done: Mutex<Vec<(S, Vec<(String, String)>)>> = Mutex::default();
+    let states: Mutex<Vec<S>> = Mutex::default();
+    let rejected = Mutex::new(rejected);
     let serve = || {
         let (mut own, mut faults) = (S::default(), Vec::new());
         let mut read_these = |listed: &Listed, images: Range<usize>| {
@@ -86,18 +87,16 @@ pub fn walk<S: Default + Send>(
                 Task::Read(listed, images) => read_these(&listed, images),
             }
         }
-        done.lock().unwrap_or_else(PoisonError::into_inner).push((own, faults));
+        states.lock().unwrap_or_else(PoisonError::into_inner).push(own);
+        rejected.lock().unwrap_or_else(PoisonError::into_inner).append(&mut faults);
     };
     std::thread::scope(|scope| {
         for _ in 0..parallel::resolve_threads(threads) {
             scope.spawn(serve);
         }
     });
-    let mut states = Vec::new();
-    for (state, mut faults) in done.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        states.push(state);
-        rejected.append(&mut faults);
-    }
+    let states = states.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut rejected = rejected.into_inner().unwrap_or_else(PoisonError::into_inner);
     rejected.sort();
     Ok(Walk { states, rejected })
 }
