@@ -22,10 +22,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import geography_kmeans
 from rich.console import Console
 
 import geography_index
+import geography_kmeans
 import geography_near
 import geography_report as report
 from geography_report import Comparison

@@ -18,7 +18,6 @@ __all__ = [
     "dbscan",
     "distance_km",
     "h3_clusters",
-    "haversine_km",
     "image_headers",
     "index_file_crc32",
     "index_fmow_names",
@@ -94,7 +93,6 @@ def check_images(
 def same_bytes(
     paths: Sequence[str], *, threads: int, progress: Callable[[int, int], object]
 ) -> tuple[NDArray[np.int64], list[tuple[int, str]]]: ...
-def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float: ...
 def distance_km(
     lat_a: NDArray[np.float64], lon_a: NDArray[np.float64], lat_b: NDArray[np.float64], lon_b: NDArray[np.float64]
 ) -> NDArray[np.float64]: ...

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from geossl import _core
+from geossl._core import MiniBatchKMeans
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Nearest", "Within", "distance_km", "link", "nearest", "within"]
+__all__ = ["MiniBatchKMeans", "Nearest", "Within", "distance_km", "link", "nearest", "within"]
 
 
 class Nearest(NamedTuple):

@@ -29,14 +29,6 @@ def kmeans(lat: np.ndarray, lon: np.ndarray, **over: int) -> dict:
     return _core.kmeans(lat, lon, **({"k": 20, "seed": 0, "n_init": 1, "max_iter": 300, "threads": 0} | over))
 
 
-def test_haversine_equals_scikit_learn() -> None:
-    lat, lon = globe(200, 1)
-    points = np.radians(np.stack([lat, lon], axis=1))
-    expected = haversine_distances(points[:1], points)[0] * 6371.0088
-    got = [_core.haversine_km((lat[0], lon[0]), (a, b)) for a, b in zip(lat, lon, strict=True)]
-    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-9)
-
-
 def test_each_point_has_its_nearest_centroid_by_great_circle() -> None:
     lat, lon = globe(3000, 2)
     found = kmeans(lat, lon)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from made_images import index_of
 
-from geossl import _core
 from geossl.cli import main
 from geossl.data.leaks import find_leaks
 from geossl.data.splits import blocks, split_index
 from geossl.errors import UsageError
+from geossl.geo import distance_km
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +92,7 @@ def test_blocks_are_of_equal_area_and_about_square() -> None:
     chosen = np.argsort(number, kind="stable")
     first, last = chosen[:-1], chosen[1:]
     same = number[first] == number[last]
-    assert _core.distance_km(lat[first[same]], lon[first[same]], lat[last[same]], lon[last[same]]).max() < 1700
+    assert distance_km(lat[first[same]], lon[first[same]], lat[last[same]], lon[last[same]]).max() < 1700
     edge = blocks(np.array([90.0, -90.0, 10.0, 10.0]), np.array([180.0, -180.0, 180.0, -180.0]), km=1000)
     assert edge[0] == 508 - 3  # three around a pole; 180 east is 180 west
     assert edge[1] == 0
@@ -109,7 +109,7 @@ def brute_force(index: Index, km: float) -> dict[tuple[str, str, int], float]:
         shared = set(index.places[rows[0]]) & set(index.places[rows[1]])
         for i, j in product(*rows):
             place = int(index.places[j])
-            apart = _core.haversine_km((lat[i], lon[i]), (lat[j], lon[j]))
+            apart = float(distance_km(lat[i], lon[i], lat[j], lon[j]))
             if place not in shared and apart < min(km, out.get((a, b, place), np.inf)):
                 out[a, b, place] = apart
     return out
@@ -140,7 +140,7 @@ def test_the_buffer_is_exact(tmp_path: Path, by: Any, km: float) -> None:
     for place in lost:
         own = rank[before[names[row[place][0]]] or "train"]
         others = [i for i, r in later if r > own and np.isfinite(coords[i, 0])]
-        assert min(_core.haversine_km(tuple(coords[i]), tuple(coords[j])) for i in row[place] for j in others) < km
+        assert min(distance_km(*coords[i], *coords[others].T).min() for i in row[place]) < km
 
 
 def test_mistakes(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ use crate::error::to_py;
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<MiniBatchKMeans>()?;
     m.add_function(wrap_pyfunction!(kmeans, m)?)?;
-    m.add_function(wrap_pyfunction!(assign_clusters, m)?)?;
-    m.add_function(wrap_pyfunction!(haversine_km, m)?)
+    m.add_function(wrap_pyfunction!(assign_clusters, m)?)
 }
 
 /// Spherical k-means of points in degrees; the order of the points does not matter.
@@ -137,10 +136,4 @@ fn labels<'py>(py: Python<'py>, of: &[u32]) -> Bound<'py, PyArray1<i64>> {
 fn degrees<'py>(py: Python<'py>, centroids: &[[f64; 3]]) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let flat: Vec<f64> = centroids.iter().map(|&c| geo::lat_lon(c)).flat_map(|(lat, lon)| [lat, lon]).collect();
     flat.into_pyarray(py).reshape([centroids.len(), 2])
-}
-
-/// Great-circle distance of two (lat, lon) points in degrees, kilometres, on the sphere of radius 6371.0088 km.
-#[pyfunction]
-fn haversine_km(a: (f64, f64), b: (f64, f64)) -> f64 {
-    geo::haversine_km(a, b)
 }

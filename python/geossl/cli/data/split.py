@@ -60,7 +60,7 @@ def split(
     for line in report.lines():
         print(line)
     print(f"-> {out}")
-    print(f"next: geossl data leaks {out}")
+    print(f"next: geossl data leaks {out}" + (f" --km {buffer_km:g}" if buffer_km is not None else ""))
 
 
 def _shares(text: str) -> dict[str, float]:
