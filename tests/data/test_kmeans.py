@@ -4,19 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from globe_points import globe, unit
 from sklearn.cluster import KMeans
 
 from geossl import _core
-
-
-def globe(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return np.degrees(np.arcsin(rng.uniform(-1, 1, n))), rng.uniform(-180, 180, n)
-
-
-def unit(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
-    lat, lon = np.radians(lat), np.radians(lon)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
 def kmeans(lat: np.ndarray, lon: np.ndarray, **over: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from geossl.data.coordinates import place_coordinates, place_names
 from geossl.data.leaks import SPLITS, Leaks, find_leaks, nearest_places
 from geossl.errors import UsageError
+from geossl.geo import EARTH_RADIUS_KM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from geossl.data.index import Index
 
 By = Literal["place", "block", "country"]
-HALF_MERIDIAN_KM = math.pi * 6371.0088
+HALF_MERIDIAN_KM = math.pi * EARTH_RADIUS_KM
 """From pole to pole on the sphere."""
 CLASSES = 5
 """Missing classes that are named."""

@@ -79,7 +79,7 @@ def geo_errors(
 
     """
     trained = load_backbone(run)
-    bands = trained.settings.get("loader", {}).get("bands")
+    bands = trained.chosen_bands
     check_bands(index, rows, trained, bands=bands, run=run)
     target = resolve_device(device)
     placer = _Placer(trained.module, *_load_head(run, trained.num_features)).eval().requires_grad_(requires_grad=False)
@@ -87,10 +87,7 @@ def geo_errors(
         placer.to(target),
         index=index,
         rows=rows,
-        size=trained.size,
-        mean=trained.mean,
-        std=trained.std,
-        context=trained.settings.get("crop", {}).get("context", True),
+        **trained.preparation,
         device=target,
         batch=batch,
         loader=LoaderConfig(pack=pack, bands=bands, threads=threads, on_error="skip"),

@@ -170,7 +170,7 @@ def probe(
     if lr is None and len(np.unique(index.places[split.train])) < 2:
         raise UsageError(f"{data}: the training images show a single place: no --lr can be chosen; give one")
     rows = np.concatenate([split.train, split.test])
-    bands = trained.settings.get("loader", {}).get("bands")
+    bands = trained.chosen_bands
     check_bands(index, rows, trained, bands=bands, run=run)
     used = torch.from_numpy(np.unique(index.labels[rows]))
 
@@ -183,10 +183,7 @@ def probe(
             extract,
             encoder.module.to(target),
             index=index,
-            size=encoder.size,
-            mean=encoder.mean,
-            std=encoder.std,
-            context=encoder.settings.get("crop", {}).get("context", True),
+            **encoder.preparation,
             device=target,
             batch=batch,
             loader=LoaderConfig(root=root, pack=pack, bands=bands, threads=threads, on_error="skip"),

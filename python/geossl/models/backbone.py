@@ -52,6 +52,18 @@ class LoadedBackbone:
         """Width of the feature."""
         return num_features(self.module)
 
+    @property
+    def chosen_bands(self) -> list[str] | None:
+        """Bands that it was trained on, by name or number; None for all of an image."""
+        bands: list[str] | None = self.settings.get("loader", {}).get("bands")
+        return bands
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """How images are prepared for it: the size, mean, std and context of `geossl.evaluate.features.extract`."""
+        context = self.settings.get("crop", {}).get("context", True)
+        return {"size": self.size, "mean": self.mean, "std": self.std, "context": context}
+
 
 def build_backbone(name: str, *, bands: int, seed: int) -> nn.Module:
     """A torchvision ResNet with fresh weights drawn from the seed, for images of `bands` bands.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from geossl.geo import EARTH_RADIUS_KM
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORE = -1
 """Label of an image whose place or category is unknown."""
-EARTH_RADIUS_KM = 6371.0088
-"""Mean radius of the Earth, as for all distances of geossl."""
 
 
 def info_nce(logits: Tensor) -> Tensor:

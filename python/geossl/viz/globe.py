@@ -12,13 +12,13 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 
+from geossl.geo import EARTH_RADIUS_KM
 from geossl.viz.summary import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RADIUS_KM = 6371.0088
-KM_A_DEGREE = RADIUS_KM * np.pi / 180
+KM_A_DEGREE = EARTH_RADIUS_KM * np.pi / 180
 LAND, SEA, LINES = "#e9e7e2", "#ffffff", "#c9ccd1"
 REGION = 60.0
 """Degrees: points that span less, on both axes, are shown by themselves."""
@@ -78,7 +78,7 @@ def equal_earth(lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarra
     slope = a1 + 3 * a2 * t2 + t6 * (7 * a3 + 9 * a4 * t2)
     x = 2 * np.sqrt(3) / 3 * np.radians(lon) * np.cos(t) / slope
     y = t * (a1 + a2 * t2 + t6 * (a3 + a4 * t2))
-    return RADIUS_KM * x, RADIUS_KM * y
+    return EARTH_RADIUS_KM * x, EARTH_RADIUS_KM * y
 
 
 def draw_land(axes: Axes, projection: Projection) -> None:
