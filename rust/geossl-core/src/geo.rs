@@ -130,10 +130,9 @@ pub fn places(lat: &[f64], lon: &[f64], what: &str) -> Result<Vec<Place>> {
     Ok(lat.iter().zip(lon).map(|(&lat, &lon)| Place::new(lat, lon)).collect())
 }
 
-/// Unit vector of a point given in degrees.
+/// Unit vector of a point given in degrees; the same place has the same bits, as for `Place`.
 pub fn unit_vector(lat: f64, lon: f64) -> [f64; 3] {
-    let (lat, lon) = (lat.to_radians(), lon.to_radians());
-    [lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()]
+    Place::new(lat, lon).vector()
 }
 
 /// (lat, lon) in degrees of a vector; it need not have length one.

@@ -270,7 +270,7 @@ mod tests {
         let (lat, lon): (Vec<f64>, Vec<f64>) =
             steps(-90, 90, 3).flat_map(|lat| steps(-180, 180, 4).map(move |lon| (lat, lon))).unzip();
         let at: Vec<[f64; 3]> = steps(-90, 90, 15)
-            .flat_map(|lat| steps(-180, 180, 20).map(move |lon| super::super::points::place(lat, lon)))
+            .flat_map(|lat| steps(-180, 180, 20).map(move |lon| crate::geo::unit_vector(lat, lon)))
             .collect();
         let (lat, lon) = ([&lat[..], &lat].concat(), [&lon[..], &lon].concat());
         check(&lat, &lon, at.clone(), vec![0.0; at.len()]);
@@ -288,7 +288,7 @@ mod tests {
             let shrink = 10f64.powi(-tight);
             for lat in lat.iter_mut().chain(&mut near_lat) { *lat *= shrink; }
             for lon in lon.iter_mut().chain(&mut near_lon) { *lon = 180.0 + *lon * shrink; }
-            let at = near_lat.iter().zip(&near_lon).map(|(&a, &b)| super::super::points::place(a, b)).collect();
+            let at = near_lat.iter().zip(&near_lon).map(|(&a, &b)| crate::geo::unit_vector(a, b)).collect();
             let prices = (0..k).map(|i| if priced { shrink * shrink * i as f64 / k as f64 } else { 0.0 }).collect();
             check(&lat, &lon, at, prices);
         }

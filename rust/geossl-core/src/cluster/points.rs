@@ -50,7 +50,7 @@ impl Points {
         parallel::each(chunks, threads_for(n, threads), |(c, (vectors, entries))| {
             for (i, (vector, entry)) in vectors.iter_mut().zip(entries).enumerate() {
                 let input = c * CHUNK + i;
-                *vector = place(lat[input], lon[input]);
+                *vector = unit_vector(lat[input], lon[input]);
                 *entry = Entry { key: curve(*vector), input: input as u32 };
             }
         });
@@ -147,16 +147,6 @@ fn check(lat: &[f64], lon: &[f64], weights: Option<&[f64]>) -> Result<()> {
         return Err(Error::Argument("no point has a weight above 0".into()));
     }
     Ok(())
-}
-
-/// Unit vector of a place; the same bits for the same place: -180 and 180 degrees, any longitude at a pole.
-pub(super) fn place(lat: f64, lon: f64) -> [f64; 3] {
-    if lat.abs() == 90.0 {
-        return [0.0, 0.0, lat.signum()];
-    }
-    let lon = if (-180.0..180.0).contains(&lon) { lon } else { lon - 360.0 * ((lon + 180.0) / 360.0).floor() };
-    // + 0.0 makes a zero of either sign the same zero.
-    unit_vector(lat, lon).map(|x| x + 0.0)
 }
 
 /// Position along a Z-order curve on each face of a cube around the globe: 3 bits of face, 2 x 30 bits on it.

@@ -2,7 +2,7 @@
 
 use super::filter::Centres;
 use super::*;
-use crate::geo::{dot, lat_lon};
+use crate::geo::{dot, lat_lon, unit_vector};
 use proptest::prelude::*;
 
 /// Points even on the globe, degrees.
@@ -21,7 +21,7 @@ fn settings(k: usize) -> KMeans {
 }
 
 fn vectors(lat: &[f64], lon: &[f64]) -> Vec<[f64; 3]> {
-    lat.iter().zip(lon).map(|(&lat, &lon)| points::place(lat, lon)).collect()
+    lat.iter().zip(lon).map(|(&lat, &lon)| unit_vector(lat, lon)).collect()
 }
 
 fn message(found: Result<Clustering>) -> String {
@@ -94,7 +94,7 @@ fn as_many_clusters_as_points_have_no_cost() {
 
 #[test]
 fn antipodes_have_no_mean_and_keep_their_centroid() {
-    let start = Some(vec![points::place(0.0, 0.0)]);
+    let start = Some(vec![unit_vector(0.0, 0.0)]);
     let found = kmeans(&[90.0, -90.0], &[0.0, 0.0], None, &KMeans { start: start.clone(), ..settings(1) }).unwrap();
     assert_eq!((found.labels, Some(found.centroids)), (vec![0, 0], start));
 }
@@ -102,7 +102,7 @@ fn antipodes_have_no_mean_and_keep_their_centroid() {
 #[test]
 fn clusters_that_start_at_one_place_are_spread() {
     let (lat, lon) = globe(500, 5);
-    let start = Some(vec![points::place(40.0, 40.0); 60]);
+    let start = Some(vec![unit_vector(40.0, 40.0); 60]);
     let found = kmeans(&lat, &lon, None, &KMeans { start, max_iter: 1, ..settings(60) }).unwrap();
     assert!((0..60).all(|c| found.labels.contains(&c)));
     assert_eq!(found.labels, assign(&lat, &lon, &found.centroids, 1).unwrap());
