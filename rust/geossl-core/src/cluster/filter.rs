@@ -58,6 +58,14 @@ struct Task {
     clusters: Vec<u32>,
 }
 
+/// Centroids by coordinate, for loops over all of them.
+struct Columns {
+    x: Vec<f64>,
+    y: Vec<f64>,
+    z: Vec<f64>,
+    price: Vec<f64>,
+}
+
 /// What a walk does with the points it has found a cluster for.
 trait Visit {
     /// All points of a node belong to one.
@@ -68,15 +76,16 @@ trait Visit {
 
 /// Sums of each cluster's points.
 pub(super) fn totals(tree: &Tree, centres: &Centres, threads: usize) -> Vec<Total> {
-    let tasks = tasks(tree, centres);
-    let parts = parallel::map(tasks.len(), threads_for(tree.points.len(), threads), |t| {
-        let mut sums = Sums { tree, totals: vec![Total::default(); tasks[t].clusters.len()] };
-        tasks[t].walk(tree, &mut sums);
-        sums.totals
+    let columns = Columns::new(centres);
+    let parts = parallel::map(tree.tasks.len(), threads_for(tree.points.len(), threads), |t| {
+        let task = Task::new(tree, t, &columns);
+        let mut sums = Sums { tree, totals: vec![Total::default(); task.clusters.len()] };
+        task.walk(tree, &mut sums);
+        (task.clusters, sums.totals)
     });
     let mut totals = vec![Total::default(); centres.at.len()];
-    for (task, part) in tasks.iter().zip(&parts) {
-        for (&cluster, part) in task.clusters.iter().zip(part) {
+    for (clusters, part) in parts {
+        for (cluster, part) in clusters.into_iter().zip(part) {
             let total = &mut totals[cluster as usize];
             *total = Total { sum: plus(total.sum, part.sum), copies: total.copies + part.copies };
         }
@@ -86,71 +95,87 @@ pub(super) fn totals(tree: &Tree, centres: &Centres, threads: usize) -> Vec<Tota
 
 /// Cluster of each point of the tree.
 pub(super) fn labels(tree: &Tree, centres: &Centres, threads: usize) -> Vec<u32> {
-    let tasks = tasks(tree, centres);
+    let columns = Columns::new(centres);
     let mut labels = vec![0; tree.points.len()];
     let mut rest = labels.as_mut_slice();
-    let mut parts = Vec::new();
-    for task in &tasks {
-        let node = &tree.nodes[task.node];
+    let mut parts = Vec::with_capacity(tree.tasks.len());
+    for (t, &node) in tree.tasks.iter().enumerate() {
+        let node = &tree.nodes[node as usize];
         let (part, after) = rest.split_at_mut((node.end - node.start) as usize);
-        parts.push((task, part));
+        parts.push((t, node.start as usize, part));
         rest = after;
     }
-    parallel::each(parts.into_iter(), threads_for(tree.points.len(), threads), |(task, part)| {
-        let start = tree.nodes[task.node].start as usize;
-        task.walk(tree, &mut Labels { found: part, start, clusters: &task.clusters });
+    parallel::each(parts.into_iter(), threads_for(tree.points.len(), threads), |(t, start, found)| {
+        let task = Task::new(tree, t, &columns);
+        task.walk(tree, &mut Labels { found, start, clusters: &task.clusters });
     });
     labels
 }
 
-/// Walks the top of the tree, and leaves the rest as tasks.
-fn tasks(tree: &Tree, centres: &Centres) -> Vec<Task> {
-    let mut list: Vec<Candidate> = centres
-        .at
-        .iter()
-        .zip(&centres.prices)
-        .enumerate()
-        .map(|(i, (&at, &price))| Candidate { at, price, cost: 0.0, slot: i as u32 })
-        .collect();
-    let mut tasks = Vec::with_capacity(tree.tasks.len());
-    walk_top(tree, 0, &mut list, 0, &mut tasks);
-    tasks
-}
-
-fn walk_top(tree: &Tree, i: usize, list: &mut Vec<Candidate>, from: usize, tasks: &mut Vec<Task>) {
-    let here = list.len();
-    narrow(&tree.nodes[i], list, from);
-    if tree.tasks[tasks.len()] as usize == i {
-        let clusters = list[here..].iter().map(|c| c.slot).collect();
-        let candidates = list[here..].iter().enumerate().map(|(s, c)| Candidate { slot: s as u32, ..*c }).collect();
-        tasks.push(Task { node: i, candidates, clusters });
-    } else {
-        walk_top(tree, i + 1, list, here, tasks);
-        walk_top(tree, tree.second(i), list, here, tasks);
+impl Columns {
+    fn new(centres: &Centres) -> Self {
+        let column = |axis: usize| centres.at.iter().map(|at| at[axis]).collect();
+        Self { x: column(0), y: column(1), z: column(2), price: centres.prices.clone() }
     }
-    list.truncate(here);
+
+    fn at(&self, i: usize) -> [f64; 3] {
+        [self.x[i], self.y[i], self.z[i]]
+    }
+
+    /// Cost of each at a point.
+    fn costs(&self, p: [f64; 3]) -> Vec<f64> {
+        let at = self.x.iter().zip(&self.y).zip(&self.z);
+        at.zip(&self.price).map(|(((&x, &y), &z), price)| chord2(p, [x, y, z]) + price).collect()
+    }
 }
 
 impl Task {
+    fn new(tree: &Tree, t: usize, columns: &Columns) -> Self {
+        let i = tree.tasks[t] as usize;
+        let node = &tree.nodes[i];
+        let costs = columns.costs(node.centre);
+        let least = costs.iter().fold(f64::INFINITY, |least, &cost| if cost < least { cost } else { least });
+        let best = costs.iter().position(|&cost| cost <= least).unwrap_or(0);
+        let mut task = Self { node: i, candidates: Vec::new(), clusters: Vec::new() };
+        for (c, &cost) in costs.iter().enumerate() {
+            if may_win(node, (cost, columns.at(c)), (least, columns.at(best))) {
+                let slot = task.clusters.len() as u32;
+                task.candidates.push(Candidate { at: columns.at(c), price: columns.price[c], cost, slot });
+                task.clusters.push(c as u32);
+            }
+        }
+        task
+    }
+
     fn walk(&self, tree: &Tree, visit: &mut impl Visit) {
-        walk(tree, self.node, &mut self.candidates.clone(), 0, visit);
+        walk(tree, self.node, &mut self.candidates.clone(), 0, f64::INFINITY, visit);
     }
 }
 
-fn walk(tree: &Tree, i: usize, list: &mut Vec<Candidate>, from: usize, visit: &mut impl Visit) {
+/// How much smaller than the last one a node must be for another look at the candidates to pay.
+const SMALLER: f64 = 0.6;
+
+/// `list[from..]` are the candidates, narrowed at a node of radius `last`.
+fn walk(tree: &Tree, i: usize, list: &mut Vec<Candidate>, from: usize, last: f64, visit: &mut impl Visit) {
     let node = &tree.nodes[i];
+    let is_leaf = tree.is_leaf(i);
+    if !is_leaf && node.radius > SMALLER * last {
+        walk(tree, i + 1, list, from, last, visit);
+        walk(tree, tree.second(i), list, from, last, visit);
+        return;
+    }
     let here = list.len();
     narrow(node, list, from);
     if list.len() == here + 1 {
         visit.whole(node, list[here].slot);
-    } else if tree.is_leaf(i) {
+    } else if is_leaf {
         let mut slots = [0; LEAF];
         let (start, end) = (node.start as usize, node.end as usize);
         compare(tree, start, end, &list[here..], &mut slots);
         visit.each(start, &slots[..end - start]);
     } else {
-        walk(tree, i + 1, list, here, visit);
-        walk(tree, tree.second(i), list, here, visit);
+        walk(tree, i + 1, list, here, node.radius, visit);
+        walk(tree, tree.second(i), list, here, node.radius, visit);
     }
     list.truncate(here);
 }
@@ -171,15 +196,21 @@ fn narrow(node: &Node, list: &mut Vec<Candidate>, from: usize) {
         }
     }
     let best = list[best];
-    let radius2 = node.radius * node.radius;
     for i in from..to {
         let c = list[i];
-        // Cost of c less cost of best is linear in the point, and falls at most by 2 |c - best| per length.
-        let ahead = c.cost - best.cost - ROUNDING * (c.cost + radius2);
-        if !(ahead > 0.0 && ahead * ahead > 4.0 * radius2 * chord2(c.at, best.at)) {
+        if may_win(node, (c.cost, c.at), (best.cost, best.at)) {
             list.push(c);
         }
     }
+}
+
+/// Whether a candidate may be nearest to a point of the node, where `best` is nearest to its centre; each as its cost
+/// there and where it is.
+fn may_win(node: &Node, c: (f64, [f64; 3]), best: (f64, [f64; 3])) -> bool {
+    // Cost of c less cost of best is linear in the point, and falls at most by 2 |c - best| per length.
+    let radius2 = node.radius * node.radius;
+    let ahead = c.0 - best.0 - ROUNDING * (c.0 + radius2);
+    !(ahead > 0.0 && ahead * ahead > 4.0 * radius2 * chord2(c.1, best.1))
 }
 
 /// Slot of the best candidate of each point from `start` to `end`.

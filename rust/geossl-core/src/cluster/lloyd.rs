@@ -18,12 +18,21 @@ pub(super) fn lloyd(tree: &Tree, start: Vec<[f64; 3]>, max_iter: usize, threads:
         // Sums are exact: the same labels give the same bits, and the same bits the same labels.
         converged = !move_to_means(&mut centres.at, &totals);
     }
-    if !converged {
+    let mut labels = filter::labels(tree, &centres, threads);
+    if !converged && !all_in_use(&labels, centres.at.len()) {
         filled_totals(tree, &mut centres, threads);
+        labels = filter::labels(tree, &centres, threads);
     }
-    let labels = filter::labels(tree, &centres, threads);
     let inertia = inertia(tree, &centres.at, &labels, threads);
     Clustering { centroids: centres.at, labels, inertia, iterations, converged }
+}
+
+fn all_in_use(labels: &[u32], k: usize) -> bool {
+    let mut used = vec![false; k];
+    for &label in labels {
+        used[label as usize] = true;
+    }
+    used.into_iter().all(|used| used)
 }
 
 /// Sums of each cluster's points. A centroid that is nearest to no point is first put on the point farthest from its

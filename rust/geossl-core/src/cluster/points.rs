@@ -60,7 +60,15 @@ impl Points {
         let mut entries = by_bucket(&entries);
         sort_buckets(&mut entries, threads_for(n, threads));
         order_equal_keys(&mut entries, &vectors, weights);
-        Ok(Self::merge(&entries, &vectors, weights, n))
+        let mut sorted = vec![[0.0; 3]; entries.len()];
+        let chunks = sorted.chunks_mut(CHUNK).zip(entries.chunks(CHUNK));
+        parallel::each(chunks, threads_for(n, threads), |(sorted, entries)| {
+            for (vector, entry) in sorted.iter_mut().zip(entries) {
+                *vector = vectors[entry.input as usize];
+            }
+        });
+        drop(vectors);
+        Ok(Self::merge(&entries, &sorted, weights, n))
     }
 
     /// Number of distinct points.
@@ -91,9 +99,8 @@ impl Points {
             of: vec![LEFT_OUT; n],
         };
         let mut last = [f64::NAN; 3];
-        for e in entries {
+        for (e, &vector) in entries.iter().zip(vectors) {
             let input = e.input as usize;
-            let vector = vectors[input];
             if vector != last {
                 points.x.push(vector[0]);
                 points.y.push(vector[1]);
