@@ -22,8 +22,9 @@ from geossl.errors import GeosslError, UsageError
 from geossl.models.backbone import CHECKPOINT, load_backbone
 from geossl.train import train
 from geossl.train.data import automatic_queue
-from geossl.train.engine import _prepare, cosine_lr
+from geossl.train.engine import cosine_lr
 from geossl.train.log import RunLog, read_metrics
+from geossl.train.step import Stepper
 
 SMALL = {
     "epochs": 2,
@@ -86,13 +87,13 @@ def test_the_device_and_the_loader_make_the_same_views(data, loader, arm):
     """On a CPU the loader changes the colours; on a GPU it is done there, which this does on the CPU."""
     config = make_config(SMALL, {"arm": arm, "data": data, "out": data.parent / "run"})
     made, scale = [], ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
-    mean, std = map(torch.tensor, scale)
+    config = make_config(config.model_dump(), {"color": dict(zip(("mean", "std"), scale, strict=True))})
     loader.left_out = 3  # 13 images a batch: 12 are whole groups of batch normalisation
     for normalize in (None, scale):
         options = {"views": 2, "temporal": False, "crop": config.crop, "color": config.color, "normalize": normalize}
         source = loader(Index.read(data), rows=np.arange(48), batch=16, seed=1, train=True, loader=None, **options)
-        how = {"config": config, "device": torch.device("cpu"), "mean": mean, "std": std}
-        prepared = [_prepare(b, loader=source, **how) for b in source]
+        stepper = Stepper(config, learner=None, optimizer=None, loader=source, targets=None)
+        prepared = [stepper.prepare(b) for b in source]
         made.append([list(part) for part in zip(*prepared, strict=True)])
     for one, other in zip(*made, strict=True):
         torch.testing.assert_close(one, other)

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from rich.console import Console
 
-from geossl.augment import augment
 from geossl.config import TrainConfig, dump_yaml
-from geossl.data.loader import Batch, Loader
+from geossl.data.loader import Loader
 from geossl.errors import GeosslError, UsageError
 from geossl.files import replacing
-from geossl.models.seeds import generator
 from geossl.train import checkpoint
 from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
 from geossl.train.signals import StopRequest
+from geossl.train.step import Stepper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,10 +133,9 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
 
 def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
     """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
-    config, loader, learner, optimizer = state.config, state.loader, state.learner, state.optimizer
+    config, loader, optimizer = state.config, state.loader, state.optimizer
     run, device = config.out, torch.device(config.device)
-    mean, std = (torch.tensor(values, device=device) for values in (config.color.mean, config.color.std))
-    targets = state.data.targets()
+    stepper = Stepper(config, learner=state.learner, optimizer=optimizer, loader=loader, targets=state.data.targets())
     log = RunLog(
         run,
         console=console,
@@ -155,18 +153,13 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
                 group["lr"] = lr
             watch = Stopwatch()
             for batch in watch.watch(loader):
-                views, rows = _prepare(batch, loader=loader, config=config, device=device, mean=mean, std=std)
-                shuffle = _shuffle(state, images=len(rows), device=device)
-                result = learner.step(views, targets=targets.of(rows, device), shuffle=shuffle)
-                optimizer.zero_grad()
-                result.loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                made, images = stepper.step(batch, number=state.step)
                 state.step += 1
-                figures = _read(result.figures)
+                figures = _read(made)
                 if not math.isfinite(figures["loss"]):
                     where = f"at step {state.step} of epoch {state.epoch + 1}"
                     raise GeosslError(f"{run}: the loss is {figures['loss']} {where}; try a smaller optim.lr")
-                watch.count(len(rows))
+                watch.count(images)
                 log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
                 if stop.signal is not None:
                     break
@@ -241,32 +234,6 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         weight_decay=config.optim.weight_decay,
     )
     return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader)
-
-
-def _prepare(
-    batch: Batch, *, loader: Loader, config: TrainConfig, device: torch.device, mean: Tensor, std: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
-
-    A batch that unreadable images were left out of is shortened to whole groups of batch normalisation.
-    """
-    count = len(batch.rows[0])
-    if config.contrastive:
-        count -= count % config.model.bn_groups
-    images = batch.to(device).images[:, :count]
-    if loader.normalizes:
-        return images, batch.rows[0, :count]
-    color, gains = (values[:, :count].flatten(0, 1) for values in (batch.color, batch.gains))
-    views = augment(images.flatten(0, 1), color, mean=mean, std=std, gains=gains, nodata=loader.nodata)
-    return views.view(*images.shape[:2], *views.shape[1:]), batch.rows[0, :count]
-
-
-def _shuffle(state: TrainState, *, images: int, device: torch.device) -> Tensor | None:
-    """The order in which this step's keys are encoded, from the seed and the step alone."""
-    if not state.config.contrastive or state.config.model.bn_groups == 1:
-        return None
-    order = torch.randperm(images, generator=generator(state.config.seed, "shuffle", state.step))
-    return order.to(device, non_blocking=True)
 
 
 def _read(figures: dict[str, Tensor]) -> dict[str, float]:

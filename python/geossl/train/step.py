@@ -1,0 +1,88 @@
+"""One step of training: from the loader's batch to moved weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from geossl.augment import augment
+from geossl.models.seeds import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from geossl.config import TrainConfig
+    from geossl.data.loader import Batch, Loader
+    from geossl.train.learner import Learner
+    from geossl.train.targets import Targets
+
+
+class Stepper:
+    """Takes the steps of a run."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        learner: Learner,
+        optimizer: torch.optim.Optimizer,
+        loader: Loader,
+        targets: Targets,
+    ) -> None:
+        """Take steps with what is given here; nothing is copied.
+
+        Args:
+            config: the settings; everything automatic must be resolved.
+            learner: on the device `config.device`.
+            optimizer: of the learner's parameters.
+            loader: whose batches `step` gets.
+            targets: what each row of the index is to predict.
+
+        """
+        self._config, self._learner, self._optimizer = config, learner, optimizer
+        self._loader, self._targets = loader, targets
+        self._device = torch.device(config.device)
+        self._mean, self._std = (torch.tensor(v, device=self._device) for v in (config.color.mean, config.color.std))
+
+    def step(self, batch: Batch, *, number: int) -> tuple[dict[str, Tensor], int]:
+        """Learn from a batch.
+
+        Args:
+            batch: as the loader gave it.
+            number: steps taken before this one, over all epochs; decides how keys are shuffled.
+
+        Returns:
+            The figures to log, on the device, and the number of images that were learnt from.
+
+        """
+        views, rows = self.prepare(batch)
+        targets = self._targets.of(rows, self._device)
+        result = self._learner.step(views, targets=targets, shuffle=self._shuffle(len(rows), number))
+        self._optimizer.zero_grad()
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return result.figures, len(rows)
+
+    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
+
+        A batch that unreadable images were left out of is shortened to whole groups of batch normalisation.
+        """
+        count = len(batch.rows[0])
+        if self._config.contrastive:
+            count -= count % self._config.model.bn_groups
+        images = batch.to(self._device).images[:, :count]
+        if self._loader.normalizes:
+            return images, batch.rows[0, :count]
+        color, gains = (values[:, :count].flatten(0, 1) for values in (batch.color, batch.gains))
+        how = {"mean": self._mean, "std": self._std}
+        views = augment(images.flatten(0, 1), color, gains=gains, nodata=self._loader.nodata, **how)
+        return views.view(*images.shape[:2], *views.shape[1:]), batch.rows[0, :count]
+
+    def _shuffle(self, images: int, number: int) -> Tensor | None:
+        """The order in which a step's keys are encoded, from the seed and the step alone."""
+        if not self._config.contrastive or self._config.model.bn_groups == 1:
+            return None
+        order = torch.randperm(images, generator=generator(self._config.seed, "shuffle", number))
+        return order.to(self._device, non_blocking=True)
