@@ -2,10 +2,11 @@
 
 use geossl_core::cluster::{self, KMeans, MiniBatch};
 use geossl_core::{Error, geo};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::arrays::{Column, own, wide};
 use crate::error::to_py;
 
 /// Adds this file's functions to the module.
@@ -24,10 +25,10 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 #[allow(clippy::too_many_arguments)] // they are keywords in Python
 fn kmeans<'py>(
     py: Python<'py>,
-    lat: PyReadonlyArray1<'py, f64>,
-    lon: PyReadonlyArray1<'py, f64>,
+    lat: Column<'py>,
+    lon: Column<'py>,
     k: usize,
-    weights: Option<PyReadonlyArray1<'py, f64>>,
+    weights: Option<Column<'py>>,
     start: Option<PyReadonlyArray2<'py, f64>>,
     max_size: Option<usize>,
     seed: u64,
@@ -35,13 +36,12 @@ fn kmeans<'py>(
     max_iter: usize,
     threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let points = Degrees::new(&lat, &lon, weights.as_ref());
+    let (lat, lon, weights) = (own(&lat), own(&lon), weights.as_ref().map(own));
     let start = start.map(|s| unit_vectors(&s)).transpose()?;
     let settings = KMeans { k, start, max_size, seed, n_init, max_iter, threads };
-    let found =
-        py.detach(|| cluster::kmeans(&points.lat, &points.lon, points.weights.as_deref(), &settings)).map_err(to_py)?;
+    let found = py.detach(|| cluster::kmeans(&lat, &lon, weights.as_deref(), &settings)).map_err(to_py)?;
     let out = PyDict::new(py);
-    out.set_item("labels", labels(py, &found.labels))?;
+    out.set_item("labels", wide(&found.labels).into_pyarray(py))?;
     out.set_item("centroids", degrees(py, &found.centroids)?)?;
     out.set_item("inertia", found.inertia)?;
     out.set_item("iterations", found.iterations)?;
@@ -54,15 +54,15 @@ fn kmeans<'py>(
 #[pyo3(signature = (lat, lon, centroids, *, threads))]
 fn assign_clusters<'py>(
     py: Python<'py>,
-    lat: PyReadonlyArray1<'py, f64>,
-    lon: PyReadonlyArray1<'py, f64>,
+    lat: Column<'py>,
+    lon: Column<'py>,
     centroids: PyReadonlyArray2<'py, f64>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-    let points = Degrees::new(&lat, &lon, None);
+    let (lat, lon) = (own(&lat), own(&lon));
     let centroids = unit_vectors(&centroids)?;
-    let found = py.detach(|| cluster::assign(&points.lat, &points.lon, &centroids, threads)).map_err(to_py)?;
-    Ok(labels(py, &found))
+    let found = py.detach(|| cluster::assign(&lat, &lon, &centroids, threads)).map_err(to_py)?;
+    Ok(wide(&found).into_pyarray(py))
 }
 
 /// k-means for points that do not fit into memory: one part after the other.
@@ -82,36 +82,18 @@ impl MiniBatchKMeans {
     fn partial_fit(
         &mut self,
         py: Python<'_>,
-        lat: PyReadonlyArray1<'_, f64>,
-        lon: PyReadonlyArray1<'_, f64>,
-        weights: Option<PyReadonlyArray1<'_, f64>>,
+        lat: Column<'_>,
+        lon: Column<'_>,
+        weights: Option<Column<'_>>,
     ) -> PyResult<()> {
-        let points = Degrees::new(&lat, &lon, weights.as_ref());
-        py.detach(|| self.0.partial_fit(&points.lat, &points.lon, points.weights.as_deref())).map_err(to_py)
+        let (lat, lon, weights) = (own(&lat), own(&lon), weights.as_ref().map(own));
+        py.detach(|| self.0.partial_fit(&lat, &lon, weights.as_deref())).map_err(to_py)
     }
 
     /// float64 [k, 2] of (lat, lon) degrees; [0, 2] before the first part.
     #[getter]
     fn centroids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
         degrees(py, self.0.centroids())
-    }
-}
-
-/// Copies of the caller's arrays: other threads of Python may write to those while the GIL is released.
-struct Degrees {
-    lat: Vec<f64>,
-    lon: Vec<f64>,
-    weights: Option<Vec<f64>>,
-}
-
-impl Degrees {
-    fn new(
-        lat: &PyReadonlyArray1<'_, f64>,
-        lon: &PyReadonlyArray1<'_, f64>,
-        weights: Option<&PyReadonlyArray1<'_, f64>>,
-    ) -> Self {
-        let copy = |array: &PyReadonlyArray1<'_, f64>| array.as_array().to_vec();
-        Self { lat: copy(lat), lon: copy(lon), weights: weights.map(copy) }
     }
 }
 
@@ -127,10 +109,6 @@ fn unit_vectors(degrees: &PyReadonlyArray2<'_, f64>) -> PyResult<Vec<[f64; 3]>> 
             .ok_or_else(|| to_py(Error::Argument(format!("a centroid at ({lat}, {lon}) is not on the globe"))))
     };
     degrees.rows().into_iter().map(|row| vector(row[0], row[1])).collect()
-}
-
-fn labels<'py>(py: Python<'py>, of: &[u32]) -> Bound<'py, PyArray1<i64>> {
-    of.iter().map(|&l| i64::from(l)).collect::<Vec<_>>().into_pyarray(py)
 }
 
 fn degrees<'py>(py: Python<'py>, centroids: &[[f64; 3]]) -> PyResult<Bound<'py, PyArray2<f64>>> {

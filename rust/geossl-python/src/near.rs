@@ -1,9 +1,10 @@
-//! Bindings of the neighbours on the globe. Coordinates are contiguous float64 arrays in degrees.
+//! Bindings of the neighbours on the globe. Coordinates are float64 arrays in degrees.
 
 use geossl_core::near;
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 
+use crate::arrays::{Column, own, wide};
 use crate::error::to_py;
 
 /// Adds this file's functions to the module.
@@ -17,17 +18,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(silhouette, m)?)
 }
 
-type Column<'py> = PyReadonlyArray1<'py, f64>;
-
-/// A copy, as other threads of Python may change the array while the GIL is released.
-fn own(column: &Column<'_>) -> PyResult<Vec<f64>> {
-    Ok(column.as_slice()?.to_vec())
-}
-
-fn wide(numbers: &[u32]) -> Vec<i64> {
-    numbers.iter().map(|&n| i64::from(n)).collect()
-}
-
 /// Great-circle distances of pairs of points, kilometres: float64 [n].
 #[pyfunction]
 fn distance_km<'py>(
@@ -37,7 +27,7 @@ fn distance_km<'py>(
     lat_b: Column<'py>,
     lon_b: Column<'py>,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
-    let [lat_a, lon_a, lat_b, lon_b] = [own(&lat_a)?, own(&lon_a)?, own(&lat_b)?, own(&lon_b)?];
+    let [lat_a, lon_a, lat_b, lon_b] = [own(&lat_a), own(&lon_a), own(&lat_b), own(&lon_b)];
     let km = py.detach(|| near::distance_km((&lat_a, &lon_a), (&lat_b, &lon_b))).map_err(to_py)?;
     Ok(km.into_pyarray(py))
 }
@@ -55,7 +45,7 @@ fn nearest<'py>(
     k: usize,
     threads: usize,
 ) -> PyResult<(Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<f64>>)> {
-    let [lat, lon, query_lat, query_lon] = [own(&lat)?, own(&lon)?, own(&query_lat)?, own(&query_lon)?];
+    let [lat, lon, query_lat, query_lon] = [own(&lat), own(&lon), own(&query_lat), own(&query_lon)];
     let found = py
         .detach(|| {
             let found = near::nearest((&lat, &lon), (&query_lat, &query_lon), k, threads)?;
@@ -80,7 +70,7 @@ fn within<'py>(
     radius_km: f64,
     threads: usize,
 ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>)> {
-    let [lat, lon, query_lat, query_lon] = [own(&lat)?, own(&lon)?, own(&query_lat)?, own(&query_lon)?];
+    let [lat, lon, query_lat, query_lon] = [own(&lat), own(&lon), own(&query_lat), own(&query_lon)];
     let (offsets, index, km) = py
         .detach(|| {
             let found = near::within((&lat, &lon), (&query_lat, &query_lon), radius_km, threads)?;
@@ -101,7 +91,7 @@ fn link_places<'py>(
     radius_km: f64,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-    let (lat, lon) = (own(&lat)?, own(&lon)?);
+    let (lat, lon) = (own(&lat), own(&lon));
     let labels = py.detach(|| near::link_places(&lat, &lon, radius_km, threads)).map_err(to_py)?;
     Ok(wide(&labels).into_pyarray(py))
 }
@@ -119,8 +109,8 @@ fn dbscan<'py>(
     threads: usize,
     weights: Option<Column<'py>>,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-    let (lat, lon) = (own(&lat)?, own(&lon)?);
-    let weights = weights.as_ref().map(own).transpose()?;
+    let (lat, lon) = (own(&lat), own(&lon));
+    let weights = weights.as_ref().map(own);
     let labels =
         py.detach(|| near::dbscan(&lat, &lon, radius_km, min_points, weights.as_deref(), threads)).map_err(to_py)?;
     Ok(labels.into_pyarray(py))
@@ -139,7 +129,7 @@ fn h3_clusters<'py>(
     min_points: usize,
     threads: usize,
 ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<u64>>)> {
-    let (lat, lon) = (own(&lat)?, own(&lon)?);
+    let (lat, lon) = (own(&lat), own(&lon));
     let found = py.detach(|| near::h3_clusters(&lat, &lon, resolution, min_points, threads)).map_err(to_py)?;
     Ok((wide(&found.labels).into_pyarray(py), found.cells.into_pyarray(py)))
 }
@@ -158,7 +148,7 @@ fn silhouette<'py>(
     seed: u64,
     threads: usize,
 ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>)> {
-    let (lat, lon, labels) = (own(&lat)?, own(&lon)?, labels.as_slice()?.to_vec());
+    let (lat, lon, labels) = (own(&lat), own(&lon), own(&labels));
     let found = py.detach(|| near::silhouette(&lat, &lon, &labels, sample, seed, threads)).map_err(to_py)?;
     Ok((wide(&found.rows).into_pyarray(py), found.scores.into_pyarray(py)))
 }

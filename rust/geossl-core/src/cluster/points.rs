@@ -1,6 +1,7 @@
 //! Points in an order of their own: distinct places with weights, sorted along a curve over the globe.
 
 use std::cmp::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering as AtomicOrdering};
 
 use crate::geo::unit_vector;
 use crate::{Error, Result, parallel};
@@ -60,15 +61,7 @@ impl Points {
         let mut entries = by_bucket(&entries);
         sort_buckets(&mut entries, threads_for(n, threads));
         order_equal_keys(&mut entries, &vectors, weights);
-        let mut sorted = vec![[0.0; 3]; entries.len()];
-        let chunks = sorted.chunks_mut(CHUNK).zip(entries.chunks(CHUNK));
-        parallel::each(chunks, threads_for(n, threads), |(sorted, entries)| {
-            for (vector, entry) in sorted.iter_mut().zip(entries) {
-                *vector = vectors[entry.input as usize];
-            }
-        });
-        drop(vectors);
-        Ok(Self::merge(&entries, &sorted, weights, n))
+        Ok(Self::merge(&entries, &vectors, weights, threads_for(n, threads)))
     }
 
     /// Number of distinct points.
@@ -87,34 +80,48 @@ impl Points {
         [(self.x[i] * w) as i64, (self.y[i] * w) as i64, (self.z[i] * w) as i64]
     }
 
-    fn merge(entries: &[Entry], vectors: &[[f64; 3]], weights: Option<&[f64]>, n: usize) -> Self {
+    /// Makes one point of the sorted entries that share a vector.
+    fn merge(entries: &[Entry], vectors: &[[f64; 3]], weights: Option<&[f64]>, threads: usize) -> Self {
+        let m = entries.len();
         let mut points = Self {
-            x: Vec::with_capacity(entries.len()),
-            y: Vec::with_capacity(entries.len()),
-            z: Vec::with_capacity(entries.len()),
-            weight: Vec::with_capacity(entries.len()),
+            x: vec![0.0; m],
+            y: vec![0.0; m],
+            z: vec![0.0; m],
+            weight: vec![0.0; m],
             weight_scale: 1.0,
-            copies: Vec::with_capacity(entries.len()),
-            keys: Vec::with_capacity(entries.len()),
-            of: vec![LEFT_OUT; n],
+            copies: vec![0; m],
+            keys: vec![0; m],
+            of: Vec::new(),
         };
-        let mut last = [f64::NAN; 3];
-        for (e, &vector) in entries.iter().zip(vectors) {
-            let input = e.input as usize;
-            if vector != last {
-                points.x.push(vector[0]);
-                points.y.push(vector[1]);
-                points.z.push(vector[2]);
-                points.weight.push(0.0);
-                points.copies.push(0);
-                points.keys.push(e.key);
-                last = vector;
-            }
-            let i = points.keys.len() - 1;
-            points.weight[i] += weights.map_or(1.0, |w| w[input]);
-            points.copies[i] += 1;
-            points.of[input] = i as u32;
-        }
+        let at = |i: usize| vectors[entries[i].input as usize];
+        let mut first = vec![false; m];
+        let mut made = vec![0; m.div_ceil(CHUNK)];
+        let columns = points.x.chunks_mut(CHUNK).zip(points.y.chunks_mut(CHUNK)).zip(points.z.chunks_mut(CHUNK));
+        let columns = columns.zip(points.weight.chunks_mut(CHUNK)).zip(points.copies.chunks_mut(CHUNK));
+        let columns = columns.zip(points.keys.chunks_mut(CHUNK)).zip(first.chunks_mut(CHUNK)).zip(&mut made);
+        // A part makes the points whose first entry is in it, with their entries in later parts.
+        parallel::each(
+            columns.enumerate(),
+            threads,
+            |(c, (((((((x, y), z), weight), copies), keys), first), made))| {
+                for (i, first) in (c * CHUNK..).zip(first) {
+                    let vector = at(i);
+                    if i > 0 && vector == at(i - 1) {
+                        continue;
+                    }
+                    *first = true;
+                    [x[*made], y[*made], z[*made]] = vector;
+                    keys[*made] = entries[i].key;
+                    for e in entries[i..].iter().take_while(|e| vectors[e.input as usize] == vector) {
+                        weight[*made] += weights.map_or(1.0, |w| w[e.input as usize]);
+                        copies[*made] += 1;
+                    }
+                    *made += 1;
+                }
+            },
+        );
+        points.of = numbers(entries, &first, &made, vectors.len(), threads);
+        points.close_up(&made);
         let largest = points.weight.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         points.weight_scale = 2f64.powi(WEIGHT_BITS - largest.log2().ceil() as i32);
         for w in &mut points.weight {
@@ -122,6 +129,42 @@ impl Points {
         }
         points
     }
+
+    /// Moves the points that each part made to the front.
+    fn close_up(&mut self, made: &[usize]) {
+        let mut end = 0;
+        for (c, &made) in made.iter().enumerate() {
+            let part = c * CHUNK..c * CHUNK + made;
+            if part.start != end {
+                for column in [&mut self.x, &mut self.y, &mut self.z, &mut self.weight] {
+                    column.copy_within(part.clone(), end);
+                }
+                self.copies.copy_within(part.clone(), end);
+                self.keys.copy_within(part, end);
+            }
+            end += made;
+        }
+        for column in [&mut self.x, &mut self.y, &mut self.z, &mut self.weight] {
+            column.truncate(end);
+        }
+        self.copies.truncate(end);
+        self.keys.truncate(end);
+    }
+}
+
+/// Point of each of `n` inputs, where `first` tells which entries begin a point and `made` how many do in each part.
+fn numbers(entries: &[Entry], first: &[bool], made: &[usize], n: usize, threads: usize) -> Vec<u32> {
+    let of: Vec<AtomicU32> = std::iter::repeat_with(|| AtomicU32::new(LEFT_OUT)).take(n).collect();
+    let begun = made.iter().scan(0, |begun, made| Some(std::mem::replace(begun, *begun + made)));
+    let parts = entries.chunks(CHUNK).zip(first.chunks(CHUNK)).zip(begun);
+    parallel::each(parts, threads, |((entries, first), mut begun)| {
+        for (e, &first) in entries.iter().zip(first) {
+            begun += usize::from(first);
+            // The first entry of all begins a point.
+            of[e.input as usize].store((begun - 1) as u32, AtomicOrdering::Relaxed);
+        }
+    });
+    of.into_iter().map(AtomicU32::into_inner).collect()
 }
 
 /// Threads worth starting for `n` points.
