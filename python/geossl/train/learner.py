@@ -123,7 +123,8 @@ class Learner:
         figures = {"infonce": infonce, "pretext_acc": losses.pretext_top1(out.logits)}
         if self.head is not None:
             geo = self._geo(self.head, out.feature, out.projection, targets, figures)
-            loss = self._config.geo.infonce_weight * infonce + self._config.geo.weight * geo
+            alpha, beta = self._config.geo.weights
+            loss = alpha * infonce + beta * geo
         return _result(loss, figures, out.projection)
 
     def _predict(self, images: Tensor, targets: Targets) -> StepResult:
