@@ -157,6 +157,9 @@ class ModelConfig(Section):
 
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
     """Encoder architecture, from torchvision."""
+    checkpointing: bool = False
+    """Keep what goes into each of the encoder's blocks, and compute what is in it again for the backward pass: the same
+    gradients with less memory, in more time."""
     init: Path | None = None
     """Start from these weights: a run's folder, a checkpoint in MoCo's form, or a torchvision state_dict (.pth); RGB
     weights fit images of any bands. By default the weights are random."""
@@ -215,6 +218,11 @@ class TrainConfig(Section):
     """Passes over the images."""
     batch: int = Field(256, ge=2)
     """Images a step."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Numbers that the encoders compute with (autocast); weights, unit features and losses stay float32. fp16 scales
+    the loss, so that small gradients are not lost. On a CPU, fp16 is far slower than fp32."""
+    compile: bool = False
+    """Compile the encoders (torch.compile): minutes at the start, faster steps after. Needs a C++ compiler."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     save_steps: int = Field(0, ge=0)
