@@ -173,7 +173,8 @@ class ModelConfig(Section):
     """Temperature of InfoNCE: the best of 0.02 (as published), 0.07 and 0.2 (MoCo-v2's) on held-out training places of
     the Blue Marble tiles; see docs/results.md."""
     bn_groups: int = Field(4, ge=1)
-    """Batch normalisation sees the batch in this many groups, with the keys shuffled between them."""
+    """Batch normalisation sees the batch in this many groups, with the keys shuffled between them; whatever the number
+    of processes and micro-batches, which must fit it."""
 
 
 class GeoConfig(Section):
@@ -217,7 +218,9 @@ class TrainConfig(Section):
     epochs: int = Field(200, ge=1)
     """Passes over the images."""
     batch: int = Field(256, ge=2)
-    """Images a step."""
+    """Images a step, over all processes and micro-batches."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches that a step is computed in, one after the other, to fit into memory. The result is the same."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Numbers that the encoders compute with (autocast); weights, unit features and losses stay float32. fp16 scales
     the loss, so that small gradients are not lost. On a CPU, fp16 is far slower than fp32."""
@@ -377,7 +380,7 @@ def _faults(config: TrainConfig) -> list[str]:
         faults.append(f"color.blur_sigma: 0 <= from <= to must hold, not {config.color.blur_sigma}")
     if config.geo.target != "clusters" and not config.geographic:
         faults.append(f"geo.target: for the geo head, which the arm {config.arm} has not (use geo, geo_tp or geoloc)")
-    if config.contrastive and config.batch % model.bn_groups:
+    if config.batch % model.bn_groups:
         faults.append(f"batch ({config.batch}) must be a multiple of model.bn_groups ({model.bn_groups})")
     if config.contrastive and model.queue is not None and model.queue % config.batch:
         faults.append(f"model.queue ({model.queue}) must be a multiple of batch ({config.batch})")

@@ -30,6 +30,7 @@ PREFIX = "module."
 FREE = {
     "data",
     "out",
+    "accumulate",
     "device",
     "save_steps",
     "loader.root",
