@@ -169,6 +169,9 @@ class ModelConfig(Section):
 
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
     """Encoder architecture, from torchvision."""
+    checkpointing: bool = False
+    """Keep what goes into each of the encoder's blocks, and compute what is in it again for the backward pass: the same
+    gradients with less memory, in more time."""
     dim: int = Field(128, ge=2)
     """Width of the projection."""
     queue: int | None = Field(None, ge=1)
@@ -228,6 +231,11 @@ class TrainConfig(Section):
     """Images a step, over all processes and micro-batches."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches that a step is computed in, one after the other, to fit into memory. The result is the same."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Numbers that the encoders compute with (autocast); weights, unit features and losses stay float32. fp16 scales
+    the loss, so that small gradients are not lost. On a CPU, fp16 is far slower than fp32."""
+    compile: bool = False
+    """Compile the encoders (torch.compile): minutes at the start, faster steps after. Needs a C++ compiler."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     save_steps: int = Field(0, ge=0)
