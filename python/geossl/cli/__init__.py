@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError, ValidationError
+from cyclopts import App, CycloptsError, UnknownOptionError, ValidationError
 from pydantic import ValidationError as SettingsError
 
 from geossl import __version__
@@ -15,6 +15,7 @@ from geossl.cli.probe import probe
 from geossl.cli.train import train
 from geossl.config import explain
 from geossl.errors import GeosslError, UsageError
+from geossl.renamed import explain_earlier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _wording(error: CycloptsError) -> str:
     if isinstance(error, ValidationError) and isinstance(error.__cause__, SettingsError):
         return explain(error.__cause__)
+    if isinstance(error, UnknownOptionError) and (said := explain_earlier(_setting(error))):
+        return said
     return " ".join(str(error).split())
+
+
+def _setting(error: UnknownOptionError) -> str:
+    """The name of the setting that an unknown option would be."""
+    return (error.token.keyword or "").removeprefix("--").replace("-", "_")
 
 
 def _complain(message: str, code: int) -> int:

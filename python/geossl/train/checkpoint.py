@@ -30,13 +30,13 @@ PREFIX = "module."
 FREE = {
     "data",
     "out",
+    "accumulate",
     "device",
     "save_steps",
     "loader.root",
     "loader.pack",
     "loader.clusters",
     "loader.threads",
-    "loader.slots",
 }
 """Settings that a resumed run may change: they say where things are, not what is computed. That the images
 and the clusters are the same is checked by their content, that a pack gives the same batches by the loader's state."""
@@ -120,7 +120,8 @@ def with_resolved(config: TrainConfig, checkpoint: dict[str, Any]) -> TrainConfi
 def check_same(config: TrainConfig, data: TrainData, checkpoint: dict[str, Any], *, run: Path) -> None:
     """Raise UsageError, with every difference, unless the run can go on with these settings and this data."""
     own = checkpoint["geossl"]
-    was, now = flatten(own["config"]), flatten(config.model_dump(mode="json"))
+    # Through the model: settings that an earlier version had not yet are at their defaults, which do as it did.
+    was, now = (flatten(c.model_dump(mode="json")) for c in (TrainConfig.model_validate(own["config"]), config))
     names = [name for name in (was | now) if name not in FREE and was.get(name) != now.get(name)]
     if names:
         changes = "; ".join(f"{name}: was {was.get(name)}, now {now.get(name)}" for name in names)

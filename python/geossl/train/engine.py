@@ -101,8 +101,8 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
     if saved is not None:
         checkpoint.restore(saved, state)
         console.print(f"{run}: going on after step {state.step}", highlight=False)
-    elif config.model.init is not None:
-        state.learner.start_from(config.model.init, band_names=data.samples.names)
+    elif config.init_from is not None:
+        state.learner.start_from(config.init_from, band_names=data.samples.names)
     _announce(state, console=console)
     try:
         with replacing(run / CONFIG) as file:
