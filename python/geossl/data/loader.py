@@ -119,6 +119,22 @@ class Loader:
         UsageError: For images of several kinds, temporal views without places, a batch larger than the data or not
             divisible by `world`, a mean or deviation that does not fit the bands, a pack that lacks an image or does
             not fit `crop`.
+
+    >>> from pathlib import Path
+    >>> from geossl import ColorConfig, CropConfig, Index, Loader, LoaderConfig
+    >>> index = Index.read(Path("planet.parquet"))
+    >>> loader = Loader(
+    ...     index, rows=index.rows(split="train"), batch=8, views=2, temporal=True, seed=0, train=True,
+    ...     crop=CropConfig(size=32), color=ColorConfig(), loader=LoaderConfig(),
+    ... )
+    >>> batch = next(iter(loader))
+    >>> query, key = batch.images  # two dates of each place
+    >>> query.shape, query.dtype
+    (torch.Size([8, 3, 32, 32]), torch.uint8)
+    >>> query_place, key_place = index.places[batch.rows]
+    >>> bool((query_place == key_place).all())
+    True
+
     """
 
     def __init__(

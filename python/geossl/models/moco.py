@@ -36,6 +36,17 @@ class MoCo(nn.Module):
         temperature: of the logits.
         seed: of the random keys that the queue starts with; torch's global generator is left alone.
 
+    >>> from geossl.losses import info_nce
+    >>> encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 16))
+    >>> moco = MoCo(encoder, dim=16, queue=32, momentum=0.9, temperature=0.2, seed=0)
+    >>> query, key = torch.rand(2, 4, 3, 24, 24)
+    >>> keys = moco.encode_keys(key)
+    >>> logits = moco.logits(moco.encoder_q(query), keys)
+    >>> logits.shape  # the positive, then the queue
+    torch.Size([4, 33])
+    >>> info_nce(logits).backward()
+    >>> moco.enqueue(keys)
+
     """
 
     queue: Tensor  # float32 [dim, K], unit columns
@@ -90,7 +101,16 @@ class MoCo(nn.Module):
 
     @torch.no_grad()
     def update_key_encoder(self) -> None:
-        """Move the key encoder's parameters: key = momentum * key + (1 - momentum) * query."""
+        """Move the key encoder's parameters: key = momentum * key + (1 - momentum) * query.
+
+        >>> moco = MoCo(nn.Linear(2, 2), dim=2, queue=4, momentum=0.75, temperature=0.2, seed=0)
+        >>> _ = nn.init.ones_(moco.encoder_q.bias), nn.init.zeros_(moco.encoder_k.bias)
+        >>> moco.update_key_encoder()
+        >>> moco.encoder_k.bias
+        Parameter containing:
+        tensor([0.2500, 0.2500])
+
+        """
         for k, q in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
             k.lerp_(q, 1 - self.momentum)
 
@@ -99,6 +119,13 @@ class MoCo(nn.Module):
         """Write the keys, float32 [B, dim], over the oldest of the queue, going round at its end.
 
         Backward passes through `logits` must be over: they need the queue as it was.
+
+        >>> moco = MoCo(nn.Identity(), dim=2, queue=4, momentum=0.9, temperature=0.2, seed=0)
+        >>> for key in ([1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]):
+        ...     moco.enqueue(torch.tensor([key, key]))
+        >>> moco.queue[0]  # the third pair replaced the first
+        tensor([-1., -1.,  0.,  0.])
+
         """
         size = self.queue.shape[1]
         columns = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % size
@@ -107,7 +134,13 @@ class MoCo(nn.Module):
 
 
 def build_encoder(backbone: str, *, bands: int, dim: int, seed: int) -> nn.Module:
-    """The backbone with MoCo-v2's projection to `dim` as its `fc`, weights drawn from the seed."""
+    """The backbone with MoCo-v2's projection to `dim` as its `fc`, weights drawn from the seed.
+
+    >>> encoder = build_encoder("resnet18", bands=4, dim=128, seed=0)
+    >>> encoder(torch.rand(2, 4, 64, 64)).shape
+    torch.Size([2, 128])
+
+    """
     encoder = build_backbone(backbone, bands=bands, seed=seed)
     with seeded(seed, "projection"):
         encoder.fc = projection_head(features=num_features(encoder), dim=dim)

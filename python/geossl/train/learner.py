@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
+from geossl import losses
 from geossl.errors import UsageError
 from geossl.models import batch_norm
 from geossl.models.backbone import build_backbone, features, init_backbone, num_features
 from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.seeds import seeded
-from geossl.train import losses
 from geossl.train.targets import level_vectors
 
 if TYPE_CHECKING:
