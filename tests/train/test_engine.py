@@ -19,7 +19,7 @@ from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import GeosslError, UsageError
-from geossl.models.backbone import CHECKPOINT, load_backbone
+from geossl.models.weights import CHECKPOINT, load_backbone
 from geossl.train import train
 from geossl.train.data import automatic_queue
 from geossl.train.engine import cosine_lr

@@ -14,12 +14,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from geossl.models import batch_norm
-from geossl.models.backbone import build_backbone, num_features
+from geossl.models.backbone import build_backbone
 from geossl.models.heads import projection_head
 from geossl.models.seeds import generator, seeded
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geossl.models.backbone import Encoder, Stem
 
 
 class MoCo(nn.Module):
@@ -106,9 +108,11 @@ class MoCo(nn.Module):
         self.queue_ptr.add_(len(keys)).remainder_(size)
 
 
-def build_encoder(backbone: str, *, bands: int, dim: int, seed: int) -> nn.Module:
-    """The backbone with MoCo-v2's projection to `dim` as its `fc`, weights drawn from the seed."""
-    encoder = build_backbone(backbone, bands=bands, seed=seed)
+def build_encoder(
+    backbone: str, *, bands: int, dim: int, seed: int, size: int = 224, stem: Stem = "imagenet"
+) -> Encoder:
+    """What `build_backbone` makes of these, with MoCo-v2's projection to `dim` as its `fc`, drawn from the seed."""
+    encoder = build_backbone(backbone, bands=bands, seed=seed, size=size, stem=stem)
     with seeded(seed, "projection"):
-        encoder.fc = projection_head(features=num_features(encoder), dim=dim)
+        encoder.fc = projection_head(features=encoder.num_features, dim=dim)
     return encoder

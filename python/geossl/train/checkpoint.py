@@ -15,7 +15,7 @@ import torch
 from geossl.config import TrainConfig, flatten
 from geossl.errors import UsageError
 from geossl.files import replacing
-from geossl.models.backbone import CHECKPOINT, read_checkpoint
+from geossl.models.weights import CHECKPOINT, read_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

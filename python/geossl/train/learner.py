@@ -9,10 +9,11 @@ from torch import nn
 
 from geossl.errors import UsageError
 from geossl.models import batch_norm
-from geossl.models.backbone import build_backbone, features, init_backbone, num_features
+from geossl.models.backbone import build_backbone, features
 from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.seeds import seeded
+from geossl.models.weights import init_backbone
 from geossl.train import losses
 from geossl.train.targets import level_vectors
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from geossl.config import TrainConfig
+    from geossl.models.backbone import Encoder
     from geossl.train.targets import GeoTargets, Targets
 
 
@@ -55,14 +57,14 @@ class Outputs(NamedTuple):
 class Trained(nn.Module):
     """All that the optimizer trains, in one forward pass, as wrappers of modules (data-parallel) need it."""
 
-    def __init__(self, encoder: nn.Module, head: GeoHead | None, *, reads: str) -> None:
+    def __init__(self, encoder: Encoder, head: GeoHead | None, *, reads: str) -> None:
         super().__init__()
         self.encoder, self.head, self._reads = encoder, head, reads
 
     def forward(self, images: Tensor) -> Outputs:
         """float32 [B, C, H, W] -> outputs."""
         feature = features(self.encoder, images)
-        projection = self.encoder.get_submodule("fc")(feature)
+        projection = self.encoder.fc(feature)
         place = None if self.head is None else self.head(feature if self._reads == "backbone" else projection)
         return Outputs(feature, projection, place)
 
@@ -124,7 +126,7 @@ class Learner:
         self.head: GeoHead | None = None
         self._spacing: Tensor | None = None
         if geo is not None:
-            width = num_features(self.encoder) if config.geo.feature == "backbone" else model.dim
+            width = self.encoder.num_features if config.geo.feature == "backbone" else model.dim
             with seeded(config.seed, "geo head"):
                 self.head = GeoHead(features=width, target=geo.target, levels=level_vectors(geo.levels))
             if geo.target == "soft":
@@ -225,18 +227,20 @@ class Learner:
             batch_norm.convert(self.model, groups=groups // parts)
 
 
-def _build(config: TrainConfig, *, bands: int, classes: int) -> nn.Module:
+def _build(config: TrainConfig, *, bands: int, classes: int) -> Encoder:
     """The encoder of the arm, with what it has as its `fc`."""
-    model = config.model
+    model, size = config.model, config.crop.size
     if config.contrastive or config.geographic:
-        encoder = build_encoder(model.backbone, bands=bands, dim=model.dim, seed=config.seed)
+        encoder = build_encoder(
+            model.backbone, bands=bands, dim=model.dim, seed=config.seed, size=size, stem=model.stem
+        )
         if not config.contrastive and config.geo.feature == "backbone":
             # No loss reads the projection. (Data-parallel wrappers wait for the gradient of all that is trained.)
-            encoder.get_submodule("fc").requires_grad_(requires_grad=False)
+            encoder.fc.requires_grad_(requires_grad=False)
         return encoder
-    encoder = build_backbone(model.backbone, bands=bands, seed=config.seed)
+    encoder = build_backbone(model.backbone, bands=bands, seed=config.seed, size=size, stem=model.stem)
     with seeded(config.seed, "classifier"):
-        encoder.fc = nn.Linear(num_features(encoder), classes)
+        encoder.fc = nn.Linear(encoder.num_features, classes)
     return encoder
 
 
