@@ -87,7 +87,7 @@ def test_what_is_no_checkpoint_gives_one_line(tmp_path, make, message):
     with pytest.raises(UsageError, match=message) as e:
         load_backbone(path)
     assert "\n" not in str(e.value)
-    assert str(path) in str(e.value) or "resnet17" in message
+    assert str(path) in str(e.value)
 
 
 def test_a_truncated_checkpoint_gives_one_line(tmp_path):
@@ -169,7 +169,7 @@ def test_start_from_a_run_and_from_the_authors_form(tmp_path):
         (lambda p: torch.save({"weight": torch.zeros(3)}, p), "none of its names is the model's"),
         (
             lambda p: torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, p),
-            r'do not fit model\.backbone: .* Missing key\(s\) in state_dict: "bn1\.weight", .* "layer4\.1\.bn2\.running_var"',
+            r'do not fit model\.backbone: .* Missing key\(s\) in state_dict: "bn1\.weight", .* "layer4\.1\.bn2\.bias"',
         ),
         (
             lambda p: torch.save(resnet18().state_dict() | {"more.weight": torch.zeros(3)}, p),
