@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geossl.config import make_config
 from geossl.errors import UsageError
-from geossl.models import backbone
+from geossl.models import weights
 from geossl.recipes import read_recipe
 from geossl.train import engine
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.config import TrainConfig
-    from geossl.models.backbone import LoadedBackbone
+    from geossl.models.weights import LoadedBackbone
     from geossl.train.engine import TrainResult
 
 
@@ -71,4 +71,4 @@ def load_backbone(path: str | Path) -> LoadedBackbone:
         UsageError: there is no such run or file, the run has no checkpoint yet, or it is not a checkpoint.
 
     """
-    return backbone.load_backbone(Path(path))
+    return weights.load_backbone(Path(path))

@@ -18,8 +18,8 @@ from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import UsageError
-from geossl.models.backbone import CHECKPOINT
 from geossl.models.heads import GeoHead
+from geossl.models.weights import CHECKPOINT
 from geossl.train import train
 from geossl.train.data import read_data
 from geossl.train.log import RunLog, read_metrics

@@ -14,12 +14,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from geossl.models import batch_norm
-from geossl.models.backbone import build_backbone, num_features
+from geossl.models.backbone import build_backbone
 from geossl.models.heads import projection_head
 from geossl.models.seeds import generator, seeded
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geossl.models.backbone import Encoder, Stem
 
 
 class MoCo(nn.Module):
@@ -65,24 +67,22 @@ class MoCo(nn.Module):
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
 
     @torch.no_grad()
-    def encode_keys(self, images: Tensor, *, shuffle: Tensor | None = None, parts: int = 1) -> Tensor:
+    def encode_keys(self, images: Tensor, *, parts: int = 1) -> Tensor:
         """Move the key encoder, and encode a batch's keys.
 
+        Batch normalisation needs them in another order than the queries: see `geossl.models.batch_norm`.
+
         Args:
-            images: float32 [B, C, H, W], the positives, in the queries' order.
-            shuffle: int64 [B], a permutation of the batch: the keys are encoded in this order, so that the
-                groups that batch normalisation sees are not the query's. None leaves them in order.
+            images: float32 [B, C, H, W], the positives.
             parts: encode this many micro-batches one after the other.
 
         Returns:
-            float32 [B, dim], unit rows, in the queries' order.
+            float32 [B, dim], unit rows, in the order of the images.
 
         """
         self.update_key_encoder()
-        images = images if shuffle is None else images[shuffle]
-        made = [self.encoder_k(images[part]) for part in batch_norm.in_parts(self.encoder_k, len(images), parts=parts)]
-        keys = F.normalize(torch.cat(made))
-        return keys if shuffle is None else torch.empty_like(keys).index_copy_(0, shuffle, keys)
+        cuts = batch_norm.in_parts(self.encoder_k, len(images), parts=parts)
+        return F.normalize(torch.cat([self.encoder_k(images[cut]) for cut in cuts]))
 
     def logits(self, projection: Tensor, keys: Tensor) -> Tensor:
         """Compare queries with their keys and with the queue.
@@ -133,15 +133,17 @@ class MoCo(nn.Module):
         self.queue_ptr.add_(len(keys)).remainder_(size)
 
 
-def build_encoder(backbone: str, *, bands: int, dim: int, seed: int) -> nn.Module:
-    """The backbone with MoCo-v2's projection to `dim` as its `fc`, weights drawn from the seed.
+def build_encoder(
+    backbone: str, *, bands: int, dim: int, seed: int, size: int = 224, stem: Stem = "imagenet"
+) -> Encoder:
+    """What `build_backbone` makes of these, with MoCo-v2's projection to `dim` as its `fc`, drawn from the seed.
 
     >>> encoder = build_encoder("resnet18", bands=4, dim=128, seed=0)
     >>> encoder(torch.rand(2, 4, 64, 64)).shape
     torch.Size([2, 128])
 
     """
-    encoder = build_backbone(backbone, bands=bands, seed=seed)
+    encoder = build_backbone(backbone, bands=bands, seed=seed, size=size, stem=stem)
     with seeded(seed, "projection"):
-        encoder.fc = projection_head(features=num_features(encoder), dim=dim)
+        encoder.fc = projection_head(features=encoder.num_features, dim=dim)
     return encoder

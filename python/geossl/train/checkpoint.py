@@ -15,7 +15,8 @@ import torch
 from geossl.config import TrainConfig, flatten
 from geossl.errors import UsageError
 from geossl.files import replacing
-from geossl.models.backbone import CHECKPOINT, read_checkpoint
+from geossl.models.weights import CHECKPOINT, read_checkpoint
+from geossl.train.ranks import ALONE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from geossl.data.loader import Loader
     from geossl.train.data import TrainData
     from geossl.train.learner import Learner
+    from geossl.train.ranks import Ranks
 
 FORMAT = 1
 """Version of the `geossl` part."""
@@ -52,6 +54,7 @@ class TrainState:
     learner: Learner
     optimizer: torch.optim.Optimizer
     loader: Loader
+    ranks: Ranks = ALONE
     epoch: int = 0
     """Epochs completed."""
     step: int = 0

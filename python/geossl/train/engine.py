@@ -1,4 +1,4 @@
-"""The training loop: one for all arms, on the CPU or one GPU."""
+"""The training loop: one for all arms, on the CPU, a GPU, or many."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import shutil
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
+from geossl.train.ranks import joined
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from torch import Tensor
+    from geossl.train.ranks import Ranks
 
 CONFIG = "config.yaml"
 """Name of the settings file in a run folder."""
@@ -75,9 +76,17 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
         KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM the
             same is done, and the call returns.
 
+    Processes that torchrun has started train together (see `geossl.train.ranks`): each makes this call, and the first
+    one writes and prints. A signal to any of them stops all after the same step.
+
     """
+    with joined(config.device) as ranks:
+        console = (console or Console()) if ranks.first else Console(quiet=True)
+        return _train(config, resume=resume, console=console, ranks=ranks)
+
+
+def _train(config: TrainConfig, *, resume: Literal["auto"] | None, console: Console, ranks: Ranks) -> TrainResult:
     started = time.perf_counter()
-    console = console or Console()
     run = config.out
     saved = _find_checkpoint(run, resume=resume)
     if saved is not None:
@@ -96,8 +105,16 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
                 metrics=(read_metrics(run) or [{}])[-1],
                 secs=time.perf_counter() - started,
             )
+    ranks.check_alike(
+        {
+            "settings": config.model_dump(mode="json", exclude={"device"}),
+            "images": data.index.content_hash,
+            "labels": data.labels_hash,
+            "checkpoint": None if saved is None else saved["geossl"]["step"],
+        }
+    )
     new = not run.exists()
-    state = _start(config, data)
+    state = _start(config, data, ranks)
     if saved is not None:
         checkpoint.restore(saved, state)
         console.print(f"{run}: going on after step {state.step}", highlight=False)
@@ -105,15 +122,16 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
         state.learner.start_from(config.init_from, band_names=data.samples.names)
     _announce(state, console=console)
     try:
-        with replacing(run / CONFIG) as file:
-            file.write(dump_yaml(config).encode())
+        if ranks.first:
+            with replacing(run / CONFIG) as file:
+                file.write(dump_yaml(config).encode())
     except OSError as e:
         raise UsageError(f"{run}: cannot be written ({e.strerror}); use another --out") from e
     try:
         metrics = _fit(state, console=console)
     except UsageError:
         # An unreadable image before the first checkpoint: nothing of worth was written, so nothing is left.
-        if new and checkpoint.read(run) is None:
+        if new and ranks.first and checkpoint.read(run) is None:
             shutil.rmtree(run)
         raise
     return TrainResult(
@@ -134,17 +152,27 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
 def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
     """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
-    run, device = config.out, torch.device(config.device)
-    stepper = Stepper(config, learner=state.learner, optimizer=optimizer, loader=loader, targets=state.data.targets())
-    log = RunLog(
-        run,
-        console=console,
-        epochs=config.epochs,
-        steps_an_epoch=len(loader),
-        done=state.step,
-        stats=loader.stats,
+    run, device, ranks = config.out, torch.device(config.device), state.ranks
+    stepper = Stepper(
+        config,
+        learner=state.learner,
+        optimizer=optimizer,
+        loader=loader,
+        targets=state.data.targets(),
+        ranks=ranks,
     )
-    with log, StopRequest() as stop, _backends(device), _failures_written(run, loader):
+    log = None
+    if ranks.first:
+        log = RunLog(
+            run,
+            console=console,
+            epochs=config.epochs,
+            steps_an_epoch=len(loader),
+            done=state.step,
+            stats=loader.stats,
+        )
+    stopped_by = None
+    with log or nullcontext(), StopRequest() as stop, _backends(device), _failures_written(run, loader, ranks):
         while state.epoch < config.epochs:
             if loader.epoch != state.epoch:
                 loader.set_epoch(state.epoch)
@@ -155,34 +183,47 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
             for batch in watch.watch(loader):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
-                figures = _read(made)
+                figures, stopped_by = ranks.agree(made, stop.signal)
                 if not math.isfinite(figures["loss"]):
                     where = f"at step {state.step} of epoch {state.epoch + 1}"
                     raise GeosslError(f"{run}: the loss is {figures['loss']} {where}; try a smaller optim.lr")
                 watch.count(images)
-                log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
-                if stop.signal is not None:
+                if log is not None:
+                    log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
+                if stopped_by is not None:
                     break
                 if config.save_steps and state.step % config.save_steps == 0 and not state.epoch_done:
-                    checkpoint.save(state)
+                    _save(state)
             if state.epoch_done:
                 state.epoch += 1
-            checkpoint.save(state)
-            if stop.signal is not None:
+            _save(state)
+            if stopped_by is not None:
                 hint = "stopped and saved; go on with --resume auto"
                 console.print(f"{run}: step {state.step}: {hint}", highlight=False)
-                if stop.signal == signal.SIGINT:
+                if stopped_by == signal.SIGINT:
                     raise KeyboardInterrupt
                 break
-    return log.last
+    return {} if log is None else log.last
+
+
+def _save(state: TrainState) -> None:
+    if state.ranks.first:
+        checkpoint.save(state)
+    state.ranks.wait()
 
 
 def _announce(state: TrainState, *, console: Console) -> None:
     """What is about to run, and the memory that its loader may take."""
     config, loader = state.config, state.loader
     model = f"{config.model.backbone} at {config.crop.size} pixels on {config.device}"
+    ranks, part = state.ranks, config.batch // (state.ranks.world * config.accumulate)
     work = f"{len(state.data.rows):,} images, {len(loader):,} steps of {config.batch} an epoch, {config.epochs} epochs"
     console.print(f"{config.arm}: {model}; {work}", highlight=False, soft_wrap=True)
+    if config.batch != part:
+        pieces = [(ranks.world, "processes"), (config.accumulate, "micro-batches")]
+        product = " x ".join([f"{count} {name}" for count, name in pieces if count > 1])
+        rate = f"learning rate {config.optim.lr:g} for the whole batch"
+        console.print(f"{config.batch} images a step = {product} x {part}; {rate}", highlight=False, soft_wrap=True)
     if state.data.alone:
         does = "left out" if config.pairs.alone == "leave_out" else "each is two crops of itself"
         console.print(f"pairs: {state.data.alone:,} images have no allowed other date: {does}", highlight=False)
@@ -205,7 +246,9 @@ def _find_checkpoint(run: Path, *, resume: Literal["auto"] | None) -> dict[str, 
     return saved
 
 
-def _start(config: TrainConfig, data: TrainData) -> TrainState:
+def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
+    if ranks.world > 1 and config.loader.on_error == "skip":
+        raise UsageError("loader.on_error: skip would leave the processes with unequal batches; use substitute")
     device = torch.device(config.device)
     mean, std = config.color.mean, config.color.std
     if mean is None or std is None:
@@ -225,29 +268,27 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         train=True,
         loader=config.loader,
         pin=device.type == "cuda",
+        rank=ranks.rank,
+        world=ranks.world,
     )
-    learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo).to(device)
+    learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo, ranks=ranks).to(device)
+    learner.distribute(ranks)
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,
         momentum=config.optim.momentum,
         weight_decay=config.optim.weight_decay,
     )
-    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader)
-
-
-def _read(figures: dict[str, Tensor]) -> dict[str, float]:
-    """The figures as numbers, waiting for the device once."""
-    return dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))
+    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader, ranks=ranks)
 
 
 @contextmanager
-def _failures_written(run: Path, loader: Loader) -> Iterator[None]:
-    """After the block, however it ends, add the images that could not be read to the run's list of them."""
+def _failures_written(run: Path, loader: Loader, ranks: Ranks) -> Iterator[None]:
+    """After the block, however it ends, add the images that could not be read to the process's list of them."""
     try:
         yield
     finally:
-        path = run / FAILURES
+        path = run / (FAILURES if ranks.first else f"failures-rank{ranks.rank}.jsonl")
         failures = dict(loader.failures())
         if failures:
             if path.exists():

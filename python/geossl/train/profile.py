@@ -106,7 +106,7 @@ class Profile:
         self._begun += 1
 
     def _finish_clock(self, steps: int) -> None:
-        global _recorder  # noqa: PLW0603
+        global _recorder
         if self._clock is None:
             return
         secs, self._clock, _recorder = self._clock.stop(), None, None
@@ -115,7 +115,7 @@ class Profile:
         self._console.print(table, highlight=False, markup=False, soft_wrap=True)
 
     def _finish_trace(self) -> None:
-        global _recorder  # noqa: PLW0603
+        global _recorder
         if self._tracer is None:
             return
         tracer, self._tracer, _recorder = self._tracer, None, None
