@@ -47,6 +47,7 @@ class FakeLoader:
     left_out = 0  # images missing from every batch
 
     memory_bound = 0
+    threads = 1
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ def train(
     config: Annotated[list[Path] | None, Parameter(negative="")] = None,
     resume: Literal["auto"] | None = None,
     print_config: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Pretrain an encoder.
@@ -43,6 +44,9 @@ def train(
         auto: go on from the last checkpoint in --out, or start if there is none.
     print_config
         Print all settings as YAML, with what each is for and where its value comes from, and do no more.
+    dry_run
+        Build everything and take a few steps, write nothing, and print what the run is: images, pairs, model, steps,
+        memory and time.
     """
     layers = [(f"recipe {name}", read_recipe(name)) for name in recipe or []]
     layers += [(str(path), read_yaml(path)) for path in config or []]
@@ -55,7 +59,9 @@ def train(
 
     from geossl.train import train as run
 
-    result = run(chosen, resume=resume)
+    result = run(chosen, resume=resume, dry_run=dry_run)
+    if dry_run:
+        return
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes the first one tells
     print(f"{result.steps} steps, {result.epochs} epochs in {result.secs:.0f} s -> {chosen.out}")

@@ -11,13 +11,14 @@ import torch
 from geossl.data.band_stats import BandStats
 from geossl.data.index import Index
 from geossl.data.loader import Loader
+from geossl.data.pack import Pack
 from geossl.data.pairs import partnered
 from geossl.data.samples import TOP, Samples, choose_samples
 from geossl.device import resolve_device
-from geossl.errors import UsageError
+from geossl.errors import Faults, UsageError
 from geossl.models.backbone import full_name, sees_batch
-from geossl.models.weights import IMAGENET_MEAN, IMAGENET_STD
-from geossl.train.targets import GeoTargets, Targets, digest, read_geo_targets
+from geossl.models.weights import IMAGENET_MEAN, IMAGENET_STD, checkpoint_file
+from geossl.train.targets import GeoTargets, Targets, clusters_file, digest, read_geo_targets
 
 if TYPE_CHECKING:
     from geossl.config import ModelConfig, TrainConfig
@@ -66,18 +67,37 @@ class TrainData:
         return Targets(clusters=torch.from_numpy(self.geo.clusters), points=torch.from_numpy(self.geo.points))
 
 
-def read_data(config: TrainConfig) -> TrainData:
+def read_data(config: TrainConfig, *, new: bool = True, faults: Faults | None = None) -> TrainData:
     """Read the index, and the clusters where the geo head needs them, and check that the arm can be trained.
 
     Images without a label stay in the arms that have InfoNCE, and are left out of geoloc and supervised.
 
+    Args:
+        config: the settings.
+        new: whether the run begins here, for which it needs the weights that it starts from.
+        faults: what has been found wrong before, which is told together with what is wrong here.
+
     Raises:
-        UsageError: a file is missing or not what it should be, or the data lacks what the arm needs.
+        UsageError: a file or the device is missing or not what it should be, or the data lacks what the arm needs; all
+            that could be found out at once.
 
     """
-    index = Index.read(config.data, root=config.loader.root, images=config.loader.pack is None)
-    rows = _split_rows(config, index)
-    geo = read_geo_targets(config, index) if config.geographic else None
+    faults = faults or Faults()
+    _check_surroundings(config, faults, new=new)
+    index, geo, rows = None, None, np.empty(0, np.int64)
+    with faults.noted():
+        index = Index.read(config.data, root=config.loader.root, images=config.loader.pack is None)
+    if index is not None:
+        with faults.noted():
+            rows = _split_rows(config, index)
+        if config.geographic:
+            with faults.noted():
+                geo = read_geo_targets(config, index)
+    elif config.geographic and config.geo.target != "vector":
+        with faults.noted():
+            clusters_file(config)
+    faults.tell()
+    assert index is not None  # noqa: S101 - else there was a fault
     categories = index.labels if config.arm == "supervised" else None
     if geo is not None:
         rows = _labelled_rows(config, rows, geo.known)
@@ -184,6 +204,20 @@ def measure_bands(config: TrainConfig, data: TrainData) -> tuple[tuple[float, ..
     std = (squares / count.clamp(min=1) - mean.square()).clamp(min=0).sqrt()
     std[std < 1e-6] = 1  # a band that is constant, which no division should blow up
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _check_surroundings(config: TrainConfig, faults: Faults, *, new: bool) -> None:
+    """Note what is wrong with what a run needs beside its images."""
+    with faults.noted():
+        resolve_device(config.device)
+    with faults.noted():
+        _resolve_backbone(config)
+    if new and config.init_from is not None:
+        with faults.noted():
+            checkpoint_file(config.init_from)
+    if config.loader.pack is not None:
+        with faults.noted():
+            Pack.read(config.loader.pack)
 
 
 def _split_rows(config: TrainConfig, index: Index) -> np.ndarray:

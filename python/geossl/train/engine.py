@@ -16,11 +16,12 @@ from rich.console import Console
 
 from geossl.config import TrainConfig, dump_yaml
 from geossl.data.loader import Loader
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import Faults, GeosslError, UsageError
 from geossl.files import replacing
 from geossl.train import checkpoint
 from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
+from geossl.train.dry_run import show_dry_run
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
 from geossl.train.ranks import joined
@@ -57,7 +58,13 @@ class TrainResult:
     """Duration of this call."""
 
 
-def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console: Console | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: Literal["auto"] | None = None,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> TrainResult:
     """Train an encoder, and leave its checkpoint, settings and metrics in the folder `config.out`.
 
     The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/last.pt (see
@@ -68,6 +75,8 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
         config: the settings.
         resume: `auto` goes on where the folder's checkpoint ends, with weights that on the CPU are bit for
             bit those of an uninterrupted run, or starts if there is no checkpoint. None starts a new run.
+        dry_run: take a few steps, show what the run is and what it takes (see `geossl.train.dry_run`), and write
+            nothing.
         console: where progress is shown; by default standard output.
 
     Raises:
@@ -82,16 +91,19 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
     """
     with joined(config.device) as ranks:
         console = (console or Console()) if ranks.first else Console(quiet=True)
-        return _train(config, resume=resume, console=console, ranks=ranks)
+        return _train(config, resume=resume, dry_run=dry_run, console=console, ranks=ranks)
 
 
-def _train(config: TrainConfig, *, resume: Literal["auto"] | None, console: Console, ranks: Ranks) -> TrainResult:
+def _train(
+    config: TrainConfig, *, resume: Literal["auto"] | None, dry_run: bool, console: Console, ranks: Ranks
+) -> TrainResult:
     started = time.perf_counter()
-    run = config.out
-    saved = _find_checkpoint(run, resume=resume)
+    run, saved, faults = config.out, None, Faults()
+    with faults.noted():
+        saved = _find_checkpoint(run, resume=resume)
     if saved is not None:
         config = checkpoint.with_resolved(config, saved)
-    data = read_data(config)
+    data = read_data(config, new=saved is None, faults=faults)
     config = resolve(config, data)
     if saved is not None:
         checkpoint.check_same(config, data, saved, run=run)
@@ -120,6 +132,10 @@ def _train(config: TrainConfig, *, resume: Literal["auto"] | None, console: Cons
         console.print(f"{run}: going on after step {state.step}", highlight=False)
     elif config.init_from is not None:
         state.learner.start_from(config.init_from, band_names=data.samples.names)
+    if dry_run:
+        with _backends(torch.device(config.device)):
+            show_dry_run(state, stepper=_stepper(state), console=console)
+        return TrainResult(run=run, steps=0, epochs=0, finished=False, metrics={}, secs=time.perf_counter() - started)
     _announce(state, console=console)
     try:
         if ranks.first:
@@ -153,14 +169,7 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
     """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
     run, device, ranks = config.out, torch.device(config.device), state.ranks
-    stepper = Stepper(
-        config,
-        learner=state.learner,
-        optimizer=optimizer,
-        loader=loader,
-        targets=state.data.targets(),
-        ranks=ranks,
-    )
+    stepper = _stepper(state)
     log = None
     if ranks.first:
         log = RunLog(
@@ -204,6 +213,17 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
                     raise KeyboardInterrupt
                 break
     return {} if log is None else log.last
+
+
+def _stepper(state: TrainState) -> Stepper:
+    return Stepper(
+        state.config,
+        learner=state.learner,
+        optimizer=state.optimizer,
+        loader=state.loader,
+        targets=state.data.targets(),
+        ranks=state.ranks,
+    )
 
 
 def _save(state: TrainState) -> None:

@@ -16,6 +16,7 @@ from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -91,6 +92,15 @@ def digest(*arrays: np.ndarray) -> str:
     return found.hexdigest()
 
 
+def clusters_file(config: TrainConfig) -> Path:
+    """Where the run's clusters are. Raises UsageError if there are none."""
+    path = config.loader.clusters or default_path(config.data)
+    if not path.exists():
+        how = f"geossl data cluster {config.data} -k {'10,100,1000' if config.geo.target == 'hierarchy' else '100'}"
+        raise UsageError(f"{path}: no clusters, which the arm {config.arm} needs; make them: {how}")
+    return path
+
+
 def read_geo_targets(config: TrainConfig, index: Index) -> GeoTargets:
     """Where each row's place is, by the clusters of the run, or for the target vector by the index alone.
 
@@ -103,10 +113,7 @@ def read_geo_targets(config: TrainConfig, index: Index) -> GeoTargets:
     points = unit_vectors(lat, lon).astype(np.float32)[index.places]
     if target == "vector":
         return GeoTargets(target=target, clusters=np.empty((len(index), 0), np.int64), points=points, levels=())
-    path = config.loader.clusters or default_path(config.data)
-    if not path.exists():
-        how = f"geossl data cluster {config.data} -k {'10,100,1000' if target == 'hierarchy' else '100'}"
-        raise UsageError(f"{path}: no clusters, which the arm {config.arm} needs; make them: {how}")
+    path = clusters_file(config)
     read = Clusters.read(path)
     if target == "hierarchy" and len(read.levels) < 2:
         how = f"geossl data cluster {config.data} -k 10,100,1000"
