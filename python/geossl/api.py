@@ -59,16 +59,20 @@ def train(
     return engine.train(config, resume=resume, console=console)
 
 
-def load_backbone(path: str | Path) -> LoadedBackbone:
-    """The encoder of a run's folder or of a checkpoint in MoCo's form, frozen, and how images are prepared for it.
+def load_backbone(path: str | Path, *, backbone: str | None = None) -> LoadedBackbone:
+    """The trained encoder of a run's folder, a checkpoint or a file of weights, frozen, and how images are prepared.
 
     >>> import geossl, torch
     >>> encoder = geossl.load_backbone("run")
     >>> encoder.module(torch.randn(2, encoder.bands, encoder.size, encoder.size)).shape
     torch.Size([2, 512])
 
+    Args:
+        path: a run's folder, a checkpoint in MoCo's form, or a library's state_dict.
+        backbone: the model, for a file that does not name it, such as `resnet50`.
+
     Raises:
         UsageError: there is no such run or file, the run has no checkpoint yet, or it is not a checkpoint.
 
     """
-    return weights.load_backbone(Path(path))
+    return weights.load_backbone(Path(path), backbone=backbone)
