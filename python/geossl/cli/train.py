@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from geossl.config import make_config, overrides_model, read_recipe, read_yaml
 
@@ -20,6 +21,7 @@ def train(
     recipe: Annotated[list[str] | None, Parameter(negative="")] = None,
     config: Annotated[list[Path] | None, Parameter(negative="")] = None,
     resume: Literal["auto"] | None = None,
+    profile: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Pretrain an encoder.
@@ -37,6 +39,9 @@ def train(
         YAML file with settings; can be given again.
     resume
         auto: go on from the last checkpoint in --out, or start if there is none.
+    profile
+        Measure this many steps, after the first few, and go on: a table of where their time goes, and a trace, in the
+        run's folder profile.
     """
     layers = [read_recipe(name) for name in recipe or []] + [read_yaml(path) for path in config or []]
     given = settings.model_dump(exclude_unset=True) if settings is not None else {}
@@ -44,7 +49,7 @@ def train(
 
     from geossl.train import train as run
 
-    result = run(chosen, resume=resume)
+    result = run(chosen, resume=resume, profile=profile)
     print(f"{result.steps} steps, {result.epochs} epochs in {result.secs:.0f} s -> {chosen.out}")
     if result.finished:
         print(f"next: geossl probe {chosen.out} --data {chosen.data}")

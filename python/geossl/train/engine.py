@@ -18,13 +18,17 @@ from geossl.config import TrainConfig, dump_yaml
 from geossl.data.loader import Loader
 from geossl.errors import GeosslError, UsageError
 from geossl.files import replacing
+from geossl.models.precision import gradient_scaler
+from geossl.phases import phase
 from geossl.train import checkpoint
 from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
+from geossl.train.profile import Profile
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
+from geossl.train.upload import uploaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +60,13 @@ class TrainResult:
     """Duration of this call."""
 
 
-def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console: Console | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: Literal["auto"] | None = None,
+    profile: int = 0,
+    console: Console | None = None,
+) -> TrainResult:
     """Train an encoder, and leave its checkpoint, settings and metrics in the folder `config.out`.
 
     The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/last.pt (see
@@ -67,6 +77,7 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
         config: the settings.
         resume: `auto` goes on where the folder's checkpoint ends, with weights that on the CPU are bit for
             bit those of an uninterrupted run, or starts if there is no checkpoint. None starts a new run.
+        profile: measure this many steps after the first few; see `geossl.train.profile`.
         console: where progress is shown; by default standard output.
 
     Raises:
@@ -110,7 +121,7 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
     except OSError as e:
         raise UsageError(f"{run}: cannot be written ({e.strerror}); use another --out") from e
     try:
-        metrics = _fit(state, console=console)
+        metrics = _fit(state, console=console, profile=profile)
     except UsageError:
         # An unreadable image before the first checkpoint: nothing of worth was written, so nothing is left.
         if new and checkpoint.read(run) is None:
@@ -131,11 +142,18 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
+def _fit(state: TrainState, *, console: Console, profile: int) -> dict[str, Any]:
     """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
     run, device = config.out, torch.device(config.device)
-    stepper = Stepper(config, learner=state.learner, optimizer=optimizer, loader=loader, targets=state.data.targets())
+    stepper = Stepper(
+        config,
+        learner=state.learner,
+        optimizer=optimizer,
+        scaler=state.scaler,
+        loader=loader,
+        targets=state.data.targets(),
+    )
     log = RunLog(
         run,
         console=console,
@@ -144,7 +162,8 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
         done=state.step,
         stats=loader.stats,
     )
-    with log, StopRequest() as stop, _backends(device), _failures_written(run, loader):
+    profiler = Profile(config, steps=profile, console=console)
+    with log, StopRequest() as stop, _backends(device), profiler, _failures_written(run, loader):
         while state.epoch < config.epochs:
             if loader.epoch != state.epoch:
                 loader.set_epoch(state.epoch)
@@ -152,7 +171,7 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             watch = Stopwatch()
-            for batch in watch.watch(loader):
+            for batch in profiler.watch(watch.watch(uploaded(loader, device))):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
                 figures = _read(made)
@@ -227,15 +246,20 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         pin=device.type == "cuda",
     )
     learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo).to(device)
+    if config.compile:
+        learner.compile()
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,
         momentum=config.optim.momentum,
         weight_decay=config.optim.weight_decay,
+        fused=device.type == "cuda",  # on a CPU it gives the same bits, and is no faster
     )
-    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader)
+    scaler = gradient_scaler(config.precision, device)
+    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, scaler=scaler, loader=loader)
 
 
+@phase("figures and log")
 def _read(figures: dict[str, Tensor]) -> dict[str, float]:
     """The figures as numbers, waiting for the device once."""
     return dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from geossl.train.profile import phase
+from geossl.phases import phase
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -31,7 +31,7 @@ def uploaded(loader: Loader, device: torch.device) -> Generator[Batch]:
         if device.type == "cpu":
             yield from batches
             return
-        side = torch.cuda.Stream(device)
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         coming = _upload(batches, device, side)
         while coming is not None:
             batch, copied = coming
@@ -53,7 +53,9 @@ def _waited(loader: Loader) -> Generator[Batch]:
         del batch  # its memory is the loader's, which may need it for the next one
 
 
-def _upload(batches: Iterator[Batch], device: torch.device, side: torch.cuda.Stream) -> tuple[Batch, torch.Event] | None:
+def _upload(
+    batches: Iterator[Batch], device: torch.device, side: torch.cuda.Stream
+) -> tuple[Batch, torch.Event] | None:
     """The next batch, and the event after which it is on the device; None after the last."""
     batch = next(batches, None)
     if batch is None:
