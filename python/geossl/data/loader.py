@@ -26,7 +26,7 @@ from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     import pyarrow as pa
 
@@ -264,7 +264,7 @@ class Loader:
         """Batches of an epoch."""
         return len(self._core)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch]:
         """The rest of the current epoch. Leaving early stops the threads; the next iteration goes on from there.
 
         Raises:

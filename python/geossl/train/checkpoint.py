@@ -16,6 +16,7 @@ from geossl.config import TrainConfig, flatten
 from geossl.errors import UsageError
 from geossl.files import replacing
 from geossl.models.weights import CHECKPOINT, read_checkpoint
+from geossl.phases import phase
 from geossl.train.ranks import ALONE
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ FREE = {
     "data",
     "out",
     "accumulate",
+    "compile",
+    "model.checkpointing",
     "device",
     "save_steps",
     "loader.root",
@@ -53,6 +56,8 @@ class TrainState:
     data: TrainData
     learner: Learner
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    """Of the loss; it does something for fp16 alone."""
     loader: Loader
     ranks: Ranks = ALONE
     epoch: int = 0
@@ -63,10 +68,16 @@ class TrainState:
     @property
     def epoch_done(self) -> bool:
         """Whether the loader has given the last batch of its epoch."""
-        batches: int = self.loader.state_dict()["batches"]
-        return batches >= len(self.loader)
+        return self.step >= (self.epoch + 1) * len(self.loader)
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """The loader's state after the last batch that was learnt from; for a GPU, it has given another."""
+        batches = self.step - self.epoch * len(self.loader)
+        return self.loader.state_dict() | {"epoch": self.epoch, "batches": batches}
 
 
+@phase("checkpoint")
 def save(state: TrainState) -> None:
     """Write the checkpoint into the run folder, atomically."""
     config, data, learner = state.config, state.data, state.learner
@@ -79,7 +90,8 @@ def save(state: TrainState) -> None:
             "format": FORMAT,
             "config": config.model_dump(mode="json"),
             "step": state.step,
-            "loader": state.loader.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "loader": state.position,
             "rng": _rng_state(),
             "index_hash": data.index.content_hash,
             "labels_hash": data.labels_hash,
@@ -145,6 +157,8 @@ def restore(checkpoint: dict[str, Any], state: TrainState) -> None:
     if state.learner.head is not None:
         state.learner.head.load_state_dict(_unprefixed(checkpoint["geo_dict"]))
     state.optimizer.load_state_dict(checkpoint["optimizer"])
+    if own["scaler"]:
+        state.scaler.load_state_dict(own["scaler"])
     state.loader.load_state_dict(own["loader"])
     torch.set_rng_state(own["rng"]["cpu"])
     if "cuda" in own["rng"] and torch.cuda.is_available():

@@ -18,14 +18,17 @@ from geossl.config import TrainConfig, dump_yaml
 from geossl.data.loader import Loader
 from geossl.errors import GeosslError, UsageError
 from geossl.files import replacing
+from geossl.models.precision import gradient_scaler
 from geossl.train import checkpoint
 from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
+from geossl.train.profile import Profile
 from geossl.train.ranks import joined
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
+from geossl.train.upload import uploaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +60,13 @@ class TrainResult:
     """Duration of this call."""
 
 
-def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console: Console | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: Literal["auto"] | None = None,
+    profile: int = 0,
+    console: Console | None = None,
+) -> TrainResult:
     """Train an encoder, and leave its checkpoint, settings and metrics in the folder `config.out`.
 
     The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/last.pt (see
@@ -68,6 +77,7 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
         config: the settings.
         resume: `auto` goes on where the folder's checkpoint ends, with weights that on the CPU are bit for
             bit those of an uninterrupted run, or starts if there is no checkpoint. None starts a new run.
+        profile: measure this many steps after the first few; see `geossl.train.profile`.
         console: where progress is shown; by default standard output.
 
     Raises:
@@ -82,10 +92,12 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
     """
     with joined(config.device) as ranks:
         console = (console or Console()) if ranks.first else Console(quiet=True)
-        return _train(config, resume=resume, console=console, ranks=ranks)
+        return _train(config, resume=resume, profile=profile, console=console, ranks=ranks)
 
 
-def _train(config: TrainConfig, *, resume: Literal["auto"] | None, console: Console, ranks: Ranks) -> TrainResult:
+def _train(
+    config: TrainConfig, *, resume: Literal["auto"] | None, profile: int, console: Console, ranks: Ranks
+) -> TrainResult:
     started = time.perf_counter()
     run = config.out
     saved = _find_checkpoint(run, resume=resume)
@@ -128,7 +140,7 @@ def _train(config: TrainConfig, *, resume: Literal["auto"] | None, console: Cons
     except OSError as e:
         raise UsageError(f"{run}: cannot be written ({e.strerror}); use another --out") from e
     try:
-        metrics = _fit(state, console=console)
+        metrics = _fit(state, console=console, profile=profile)
     except UsageError:
         # An unreadable image before the first checkpoint: nothing of worth was written, so nothing is left.
         if new and ranks.first and checkpoint.read(run) is None:
@@ -149,7 +161,7 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
+def _fit(state: TrainState, *, console: Console, profile: int) -> dict[str, Any]:
     """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
     run, device, ranks = config.out, torch.device(config.device), state.ranks
@@ -157,6 +169,7 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
         config,
         learner=state.learner,
         optimizer=optimizer,
+        scaler=state.scaler,
         loader=loader,
         targets=state.data.targets(),
         ranks=ranks,
@@ -171,8 +184,10 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
             done=state.step,
             stats=loader.stats,
         )
+    profiler = Profile(config, steps=profile if ranks.first else 0, console=console)
+    failures = _failures_written(run, loader, ranks)
     stopped_by = None
-    with log or nullcontext(), StopRequest() as stop, _backends(device), _failures_written(run, loader, ranks):
+    with log or nullcontext(), StopRequest() as stop, _backends(device), profiler, failures:
         while state.epoch < config.epochs:
             if loader.epoch != state.epoch:
                 loader.set_epoch(state.epoch)
@@ -180,7 +195,7 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             watch = Stopwatch()
-            for batch in watch.watch(loader):
+            for batch in profiler.watch(watch.watch(uploaded(loader, device))):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
                 figures, stopped_by = ranks.agree(made, stop.signal)
@@ -272,14 +287,26 @@ def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
         world=ranks.world,
     )
     learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo, ranks=ranks).to(device)
+    if config.compile:
+        learner.compile()
     learner.distribute(ranks)
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,
         momentum=config.optim.momentum,
         weight_decay=config.optim.weight_decay,
+        fused=device.type == "cuda",  # on a CPU it gives the same bits, and is no faster
     )
-    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader, ranks=ranks)
+    scaler = gradient_scaler(config.precision, device)
+    return TrainState(
+        config=config,
+        data=data,
+        learner=learner,
+        optimizer=optimizer,
+        scaler=scaler,
+        loader=loader,
+        ranks=ranks,
+    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from geossl.files import replacing
+from geossl.phases import phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -125,6 +126,7 @@ class RunLog:
         self._file.close()
         self._board.close()
 
+    @phase("figures and log")
     def step(self, step: int, *, epoch: int, lr: float, figures: dict[str, float], watch: Stopwatch) -> None:
         """Note a completed step; `epoch` counts from 0."""
         self._progress.update(self._task, completed=step)

@@ -15,6 +15,7 @@ import torch
 from torch import distributed as dist
 
 from geossl.errors import GeosslError, UsageError
+from geossl.phases import phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -91,6 +92,7 @@ class Ranks:
         place = coming.argsort(stable=True).argsort().to(images.device)
         return received[place].permute(0, 3, 1, 2)
 
+    @phase("figures and log")
     def agree(self, figures: Mapping[str, Tensor], signal: int | None) -> tuple[dict[str, float], int | None]:
         """The means of the figures over the processes, and the highest signal that any has got; all get the same.
 
