@@ -16,21 +16,22 @@ from rich.console import Console
 
 from geossl.config import TrainConfig, dump_yaml
 from geossl.data.loader import Loader
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import UsageError
 from geossl.files import replacing
-from geossl.train import checkpoint
+from geossl.train import checkpoint, weights_biases
 from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
+from geossl.train.online_knn import OnlineKnn
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
+from geossl.train.watch import Warnings, Watcher
+from geossl.train.weights_biases import WandbRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from torch import Tensor
 
 CONFIG = "config.yaml"
 """Name of the settings file in a run folder."""
@@ -71,7 +72,8 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
 
     Raises:
         UsageError: the settings, the data and the run folder do not go together; nothing has been written.
-        GeosslError: the loss is no longer finite; the last checkpoint is kept as it was.
+        GeosslError: the loss or the gradient is no longer finite; the last checkpoint is kept as it was, and the batch
+            is left in nan_batch.pt.
         KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM the
             same is done, and the call returns.
 
@@ -96,6 +98,8 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
                 metrics=(read_metrics(run) or [{}])[-1],
                 secs=time.perf_counter() - started,
             )
+    knn = OnlineKnn(config, data, console=console) if config.watch.knn_epochs else None
+    weights_biases.check(config)
     new = not run.exists()
     state = _start(config, data)
     if saved is not None:
@@ -110,7 +114,7 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
     except OSError as e:
         raise UsageError(f"{run}: cannot be written ({e.strerror}); use another --out") from e
     try:
-        metrics = _fit(state, console=console)
+        metrics = _fit(state, knn=knn, console=console)
     except UsageError:
         # An unreadable image before the first checkpoint: nothing of worth was written, so nothing is left.
         if new and checkpoint.read(run) is None:
@@ -131,11 +135,12 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
+def _fit(state: TrainState, *, knn: OnlineKnn | None, console: Console) -> dict[str, Any]:
     """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
     run, device = config.out, torch.device(config.device)
     stepper = Stepper(config, learner=state.learner, optimizer=optimizer, loader=loader, targets=state.data.targets())
+    watcher = Watcher(config, learner=state.learner, stepper=stepper, index=state.data.index)
     log = RunLog(
         run,
         console=console,
@@ -143,6 +148,8 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
         steps_an_epoch=len(loader),
         done=state.step,
         stats=loader.stats,
+        warnings=Warnings(config),
+        wandb=WandbRun(config) if config.watch.wandb is not None else None,
     )
     with log, StopRequest() as stop, _backends(device), _failures_written(run, loader):
         while state.epoch < config.epochs:
@@ -155,11 +162,12 @@ def _fit(state: TrainState, *, console: Console) -> dict[str, Any]:
             for batch in watch.watch(loader):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
-                figures = _read(made)
-                if not math.isfinite(figures["loss"]):
-                    where = f"at step {state.step} of epoch {state.epoch + 1}"
-                    raise GeosslError(f"{run}: the loss is {figures['loss']} {where}; try a smaller optim.lr")
+                due = log.due(state.step)
+                figures = watcher.read(made, batch=batch, step=state.step, epoch=state.epoch, logged=due)
                 watch.count(images)
+                if knn is not None and state.epoch_done and (state.epoch + 1) % config.watch.knn_epochs == 0:
+                    with watch.stopped():
+                        figures |= knn.measure(state.learner.encoder)
                 log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
                 if stop.signal is not None:
                     break
@@ -234,11 +242,6 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         weight_decay=config.optim.weight_decay,
     )
     return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader)
-
-
-def _read(figures: dict[str, Tensor]) -> dict[str, float]:
-    """The figures as numbers, waiting for the device once."""
-    return dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from geossl.errors import UsageError
 from geossl.models import batch_norm
@@ -14,6 +15,7 @@ from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.seeds import seeded
 from geossl.train import losses
+from geossl.train.figures import alignment, feature_std, gradient_norm, uniformity
 from geossl.train.targets import level_vectors
 
 if TYPE_CHECKING:
@@ -186,11 +188,16 @@ class Learner:
         figures = {"loss": loss, **figures}
         return Part(loss, {name: value.detach() for name, value in figures.items()}, out.detach())
 
-    def watch(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """The figures that are no means over images, of the outputs for a whole batch."""
+    def watch(self, outputs: Outputs, targets: Targets, keys: Tensor | None) -> dict[str, Tensor]:
+        """The figures that are no means over images: of a whole batch's outputs and keys, and of the gradient."""
         # The categories' logits may well collapse.
         watched = outputs.feature if self._config.arm == "supervised" else outputs.projection
-        figures = {"feature_std": losses.feature_std(watched)}
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        figures = {"feature_std": feature_std(watched), "grad_norm": gradient_norm(gradients)}
+        if keys is not None:
+            queries = F.normalize(outputs.projection.float())
+            figures["alignment"] = alignment(queries, keys)
+            figures["uniformity"] = (uniformity(queries) + uniformity(keys)) / 2
         if self.head is not None:
             place = self.head.place(_given(outputs.place))
             figures["geo_km"] = losses.median_km(place, _given(targets.points), _given(targets.known))

@@ -1,8 +1,7 @@
-"""The losses and what is watched beside them, as pure functions of logits and features."""
+"""The losses and accuracies, as pure functions of logits and features."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -88,13 +87,3 @@ def top1(logits: Tensor, labels: Tensor) -> Tensor:
 def pretext_top1(logits: Tensor) -> Tensor:
     """Share of float32 [B, 1 + K] logits that rank their positive, the first column, above all negatives."""
     return (logits.argmax(1) == 0).float().mean()
-
-
-def feature_std(features: Tensor) -> Tensor:
-    """How spread out float32 [B, D] features are: 1 over the whole sphere, 0 collapsed to a point.
-
-    The standard deviation over the batch of each component of the unit-length features, averaged, times
-    sqrt(D) (the collapse measure of SimSiam, arXiv 2011.10566, section 4.1).
-    """
-    spread = F.normalize(features).std(0).mean()
-    return spread * math.sqrt(features.shape[1])

@@ -88,7 +88,7 @@ class Stepper:
         self._optimizer.step()
         figures = {name: reduce(torch.add, [part.figures[name] for part in made]) for name in made[0].figures}
         outputs = Outputs.together([part.outputs for part in made])
-        return figures | learner.watch(outputs, targets), len(rows)
+        return figures | learner.watch(outputs, targets, keys), len(rows)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
