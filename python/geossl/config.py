@@ -7,7 +7,6 @@ in that order, then checked together: every fault is reported at once, with a su
 from __future__ import annotations
 
 import difflib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -170,6 +169,9 @@ class ModelConfig(Section):
 
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
     """Encoder architecture, from torchvision."""
+    checkpointing: bool = False
+    """Keep what goes into each of the encoder's blocks, and compute what is in it again for the backward pass: the same
+    gradients with less memory, in more time."""
     dim: int = Field(128, ge=2)
     """Width of the projection."""
     queue: int | None = Field(None, ge=1)
@@ -239,6 +241,11 @@ class TrainConfig(Section):
     """Images a step, over all processes and micro-batches."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches that a step is computed in, one after the other, to fit into memory. The result is the same."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Numbers that the encoders compute with (autocast); weights, unit features and losses stay float32. fp16 scales
+    the loss, so that small gradients are not lost. On a CPU, fp16 is far slower than fp32."""
+    compile: bool = False
+    """Compile the encoders (torch.compile): minutes at the start, faster steps after. Needs a C++ compiler."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     save_steps: int = Field(0, ge=0)
@@ -268,27 +275,13 @@ class TrainConfig(Section):
         return self.arm in {"geo", "geo_tp", "geoloc"}
 
 
-def recipe_names() -> list[str]:
-    """Names of the shipped recipes, sorted."""
-    folder = resources.files("geossl.recipes")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-
-
-def read_recipe(name: str) -> dict[str, Any]:
-    """Settings of a shipped recipe. Raises UsageError for an unknown name."""
-    if name not in recipe_names():
-        raise UsageError(f"--recipe {name}: no such recipe{_hint(name, recipe_names())}")
-    text = resources.files("geossl.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    return _parse_yaml(text, f"recipe {name}")
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """Settings of a YAML file. Raises UsageError if it is missing or not a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError(f"{path}: cannot read the config file: {e}") from e
-    return _parse_yaml(text, str(path))
+    return parse_yaml(text, str(path))
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -353,7 +346,8 @@ def setting_names() -> list[str]:
     return names
 
 
-def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """Settings of a YAML text that is called `where`. Raises UsageError if it is not a mapping."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as e:
@@ -402,7 +396,7 @@ def _faults(config: TrainConfig) -> list[str]:
 def _explain(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return explain_earlier(name) or f"{name}: no such setting{_hint(name, setting_names())}"
+        return explain_earlier(name) or f"{name}: no such setting{hint(name, setting_names())}"
     if error["type"] == "missing":
         return f"{name}: not given; use --{name}"
     message = error["msg"].removeprefix("Value error, ")
@@ -410,6 +404,7 @@ def _explain(error: Any) -> str:
     return f"{name}: {message}{got}" if name else f"{message}{got}"
 
 
-def _hint(word: str, known: list[str]) -> str:
+def hint(word: str, known: list[str]) -> str:
+    """What to add to a message about an unknown word: the nearest known one, or all of them."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"

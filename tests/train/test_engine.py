@@ -382,6 +382,29 @@ def test_resume_with_changed_settings_prints_each_difference(data):
     assert "already finished" in text
 
 
+def test_a_run_of_an_earlier_version_goes_on(data, monkeypatch):
+    """Its checkpoint has the earlier names, and lacks the settings that came later; the weights are the same."""
+    whole, _ = run(data, out=data.parent / "whole")
+    with monkeypatch.context() as patch:
+        send_signal(patch, signal.SIGTERM, at=2)
+        stopped, _ = run(data)
+    saved = load(stopped)
+    config = saved["geossl"]["config"]
+    config["loader"] |= {"slots": 4, "max_failures": 0.01}
+    config["crop"] |= {"ratio": [3 / 4, 4 / 3], "aligned": False, "jitter": 0.1}
+    color = config["color"]
+    color["jitter_p"], *color["jitter"] = color["jitter"]
+    color["blur_p"], *color["blur_sigma"] = color.pop("blur")
+    color["band_jitter"], color["band_dropout"] = color.pop("bands")
+    config["geo"]["infonce_weight"], config["geo"]["weight"] = config["geo"].pop("weights")
+    config["model"]["init"] = config.pop("init_from")
+    torch.save(saved, stopped.run / CHECKPOINT)
+    assert load_backbone(stopped.run).settings["color"]["jitter"] == [0.8, 0.4, 0.4, 0.4, 0.1]
+    resumed, _ = run(data, resume="auto")
+    assert resumed.finished
+    assert same(load(resumed)["state_dict"], load(whole)["state_dict"])
+
+
 def test_resume_with_other_data_is_refused(data):
     run(data, epochs=1)
     cluster(data, k=6)

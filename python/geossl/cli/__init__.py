@@ -12,6 +12,7 @@ from geossl import __version__
 from geossl.cli.data import app as data_app
 from geossl.cli.demo import demo
 from geossl.cli.probe import probe
+from geossl.cli.recipes import app as recipes_app
 from geossl.cli.train import train
 from geossl.config import explain
 from geossl.errors import GeosslError, UsageError
@@ -34,6 +35,7 @@ app.command(demo)
 app.command(data_app)
 app.command(train)
 app.command(probe)
+app.command(recipes_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
