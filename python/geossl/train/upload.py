@@ -53,7 +53,9 @@ def _waited(loader: Loader) -> Generator[Batch]:
         del batch  # its memory is the loader's, which may need it for the next one
 
 
-def _upload(batches: Iterator[Batch], device: torch.device, side: torch.cuda.Stream) -> tuple[Batch, torch.Event] | None:
+def _upload(
+    batches: Iterator[Batch], device: torch.device, side: torch.cuda.Stream
+) -> tuple[Batch, torch.Event] | None:
     """The next batch, and the event after which it is on the device; None after the last."""
     batch = next(batches, None)
     if batch is None:

@@ -139,8 +139,8 @@ class Warnings:
     def _remedy(self) -> str:
         model, lr = self._config.model, self._config.optim.lr
         return (
-            f"try a higher model.temperature (it is {model.temperature:g}), a smaller optim.lr ({lr:g}), or in a run of "
-            f"a few thousand steps model.momentum 0.99 ({model.momentum:g})"
+            f"try a smaller optim.lr (it is {lr:g}), another model.temperature ({model.temperature:g}), "
+            f"or in a run of a few thousand steps model.momentum 0.99 ({model.momentum:g})"
         )
 
     def _starving(self, row: dict[str, Any], secs: float) -> str | None:
