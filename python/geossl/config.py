@@ -215,6 +215,16 @@ class OptimConfig(Section):
     """Weight decay."""
 
 
+class WatchConfig(Section):
+    """What is looked at beside the loss; nothing here changes what is learnt."""
+
+    knn_epochs: int = Field(0, ge=0)
+    """Classify by nearest neighbours every so many epochs, on labelled images, to see the encoder improve; 0 is never.
+    The column `category` of the index is needed."""
+    wandb: str | None = None
+    """Send the figures to this project of Weights & Biases too; needs the extra geossl[wandb]."""
+
+
 class TrainConfig(Section):
     """A training run."""
 
@@ -252,6 +262,7 @@ class TrainConfig(Section):
     model: ModelConfig = ModelConfig()
     geo: GeoConfig = GeoConfig()
     optim: OptimConfig = OptimConfig()
+    watch: WatchConfig = WatchConfig()
 
     @property
     def contrastive(self) -> bool:

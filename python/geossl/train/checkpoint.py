@@ -42,6 +42,8 @@ FREE = {
     "loader.pack",
     "loader.clusters",
     "loader.threads",
+    "watch.knn_epochs",
+    "watch.wandb",
 }
 """Settings that a resumed run may change: they say where things are, not what is computed. That the images
 and the clusters are the same is checked by their content, that a pack gives the same batches by the loader's state."""

@@ -16,19 +16,22 @@ from rich.console import Console
 
 from geossl.config import TrainConfig, dump_yaml
 from geossl.data.loader import Loader
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import UsageError
 from geossl.files import replacing
 from geossl.models.precision import gradient_scaler
-from geossl.train import checkpoint
+from geossl.train import checkpoint, weights_biases
 from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
+from geossl.train.online_knn import OnlineKnn
 from geossl.train.profile import Profile
-from geossl.train.ranks import joined
+from geossl.train.ranks import SIGNAL, joined
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
 from geossl.train.upload import uploaded
+from geossl.train.watch import Warnings, Watcher
+from geossl.train.weights_biases import WandbRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +85,8 @@ def train(
 
     Raises:
         UsageError: the settings, the data and the run folder do not go together; nothing has been written.
-        GeosslError: the loss is no longer finite; the last checkpoint is kept as it was.
+        GeosslError: the loss or the gradient is no longer finite; the last checkpoint is kept as it was, and the batch
+            is left in nan_batch.pt.
         KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM the
             same is done, and the call returns.
 
@@ -117,6 +121,8 @@ def _train(
                 metrics=(read_metrics(run) or [{}])[-1],
                 secs=time.perf_counter() - started,
             )
+    knn = OnlineKnn(config, data, console=console) if config.watch.knn_epochs else None
+    weights_biases.check(config)
     ranks.check_alike(
         {
             "settings": config.model_dump(mode="json", exclude={"device"}),
@@ -140,7 +146,7 @@ def _train(
     except OSError as e:
         raise UsageError(f"{run}: cannot be written ({e.strerror}); use another --out") from e
     try:
-        metrics = _fit(state, console=console, profile=profile)
+        metrics = _fit(state, knn=knn, console=console, profile=profile)
     except UsageError:
         # An unreadable image before the first checkpoint: nothing of worth was written, so nothing is left.
         if new and ranks.first and checkpoint.read(run) is None:
@@ -161,7 +167,7 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _fit(state: TrainState, *, console: Console, profile: int) -> dict[str, Any]:
+def _fit(state: TrainState, *, knn: OnlineKnn | None, console: Console, profile: int) -> dict[str, Any]:
     """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
     run, device, ranks = config.out, torch.device(config.device), state.ranks
@@ -183,7 +189,10 @@ def _fit(state: TrainState, *, console: Console, profile: int) -> dict[str, Any]
             steps_an_epoch=len(loader),
             done=state.step,
             stats=loader.stats,
+            warnings=Warnings(config),
+            wandb=WandbRun(config) if config.watch.wandb is not None else None,
         )
+    watcher = Watcher(config, learner=state.learner, stepper=stepper, index=state.data.index, ranks=ranks)
     profiler = Profile(config, steps=profile if ranks.first else 0, console=console)
     failures = _failures_written(run, loader, ranks)
     stopped_by = None
@@ -198,12 +207,15 @@ def _fit(state: TrainState, *, console: Console, profile: int) -> dict[str, Any]
             for batch in profiler.watch(watch.watch(uploaded(loader, device))):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
-                figures, stopped_by = ranks.agree(made, stop.signal)
-                if not math.isfinite(figures["loss"]):
-                    where = f"at step {state.step} of epoch {state.epoch + 1}"
-                    raise GeosslError(f"{run}: the loss is {figures['loss']} {where}; try a smaller optim.lr")
+                due = log is not None and log.due(state.step)
+                made = ranks.agree(made, stop.signal)
+                figures = watcher.read(made, batch=batch, step=state.step, epoch=state.epoch, logged=due)
+                stopped_by = int(figures.pop(SIGNAL, stop.signal or 0)) or None
                 watch.count(images)
                 if log is not None:
+                    if knn is not None and state.epoch_done and (state.epoch + 1) % config.watch.knn_epochs == 0:
+                        with watch.stopped():
+                            figures |= knn.measure(state.learner.encoder)
                     log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
                 if stopped_by is not None:
                     break
@@ -289,7 +301,7 @@ def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
     learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo, ranks=ranks).to(device)
     if config.compile:
         learner.compile()
-    learner.distribute(ranks)
+    learner.distribute()
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,

@@ -99,8 +99,8 @@ class Stepper:
         self._move()
         ranks.average(batch_norm.running_statistics(learner.model))
         figures = {name: reduce(torch.add, [part.figures[name] for part in made]) for name in made[0].figures}
-        outputs = Outputs.together([part.outputs for part in made]).gather(ranks)
-        return figures | learner.watch(outputs, targets.gather(ranks)), len(rows) * ranks.world
+        outputs = Outputs.together([part.outputs for part in made])
+        return figures | learner.watch(outputs, targets, keys), len(rows) * ranks.world
 
     def _encode_keys(self, moco: MoCo, images: Tensor, number: int) -> Tensor:
         """The keys of the global batch, in its order, from this process's part of the images."""
