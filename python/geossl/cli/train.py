@@ -19,7 +19,7 @@ def train(
     *,
     recipe: Annotated[list[str] | None, Parameter(negative="")] = None,
     config: Annotated[list[Path] | None, Parameter(negative="")] = None,
-    resume: Literal["auto"] | None = None,
+    resume: Literal["auto"] | Path | None = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Pretrain an encoder.
@@ -36,7 +36,9 @@ def train(
     config
         YAML file with settings; can be given again.
     resume
-        auto: go on from the last checkpoint in --out, or start if there is none.
+        auto: go on from the last checkpoint in --out, or start if there is none. A checkpoint file, or the folder of a
+        run: go on from that one. Of an earlier step of the run in --out, what came after it is dropped; of another
+        run, a new run begins there.
     """
     layers = [read_recipe(name) for name in recipe or []] + [read_yaml(path) for path in config or []]
     given = settings.model_dump(exclude_unset=True) if settings is not None else {}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from torch.utils.tensorboard import SummaryWriter
 
-from geossl.files import replacing
+from geossl.files import naming_full_disk, replacing
+from geossl.train.board import Board
+from geossl.train.folder import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -103,8 +106,10 @@ class RunLog:
         self._stats = stats
         self._seen = stats()
         self._start = self._last_line = time.perf_counter()
-        self._file = (run / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1)
+        self._path = run / METRICS
+        with naming_full_disk(run, hint=RESUME):
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = Board(run / TENSORBOARD, after=done)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -120,10 +125,20 @@ class RunLog:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
-        self._file.close()
-        self._board.close()
+        # What could not be written fails again here, and the first error says why.
+        with suppress(OSError) if error is not None else naming_full_disk(self._path.parent, hint=RESUME):
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
+
+    def flush(self) -> None:
+        """Have all rows on the disk: a checkpoint that is there has its rows, too."""
+        with naming_full_disk(self._path, hint=RESUME):
+            os.fsync(self._file.fileno())
+        self._board.flush()
 
     def step(self, step: int, *, epoch: int, lr: float, figures: dict[str, float], watch: Stopwatch) -> None:
         """Note a completed step; `epoch` counts from 0."""
@@ -141,11 +156,11 @@ class RunLog:
         loader = self._loader() if step % self._steps_an_epoch == 0 else None
         if loader is not None:
             row |= _figures(loader)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in row.items():
-            if name not in {"step", "epoch", "time", "loader_failures"}:
-                self._board.add_scalar(name, value, step)
+        with naming_full_disk(self._path, hint=RESUME):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        untold = {"step", "epoch", "time", "loader_failures"}
+        self._board.add({name: value for name, value in row.items() if name not in untold}, step=step)
         self.last = row
         if loader is not None:
             line = f"epoch {epoch + 1}/{self._epochs}  loader: {loader}"
@@ -190,7 +205,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 def _keep_rows(path: Path, *, up_to: int) -> dict[str, Any]:
     rows = [row for row in read_metrics(path.parent) if row["step"] <= up_to]
-    with replacing(path) as file:
+    with naming_full_disk(path, hint=RESUME), replacing(path) as file:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     return rows[-1] if rows else {}
 
