@@ -35,7 +35,8 @@ def test_the_tours_options_and_recipes_are_known() -> None:
 
 
 def test_the_recipes_are_the_shipped_ones() -> None:
-    from geossl.config import make_config, read_recipe, recipe_names
+    from geossl.config import make_config
+    from geossl.recipes import read_recipe, recipe_names
 
     table = README[README.index("| `--recipe`") :].split("\n\n")[0]
     listed = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in table.splitlines()[2:])))

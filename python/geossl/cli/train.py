@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from geossl.config import make_config, overrides_model, read_recipe, read_yaml
+from geossl.config import make_config, overrides_model, read_yaml
+from geossl.print_config import annotated_yaml
+from geossl.recipes import read_recipe
 
 if TYPE_CHECKING:
     from geossl.config import TrainConfig as Settings
@@ -20,6 +22,7 @@ def train(
     recipe: Annotated[list[str] | None, Parameter(negative="")] = None,
     config: Annotated[list[Path] | None, Parameter(negative="")] = None,
     resume: Literal["auto"] | Path | None = None,
+    print_config: Annotated[bool, Parameter(negative="")] = False,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Pretrain an encoder.
@@ -31,18 +34,25 @@ def train(
     Parameters
     ----------
     recipe
-        Shipped settings: moco, tp, geo, geo_tp, geoloc or supervised; paper_moco, paper_tp, paper_geo or paper_geo_tp
-        for the published ones; laptop, given after one of these, for two cores. Can be given again.
+        Shipped settings, by name (`geossl recipes list`): one of an arm, and laptop after it for two cores. Can be
+        given again.
     config
         YAML file with settings; can be given again.
     resume
         auto: go on from the last checkpoint in --out, or start if there is none. A checkpoint file, or the folder of a
         run: go on from that one. Of an earlier step of the run in --out, what came after it is dropped; of another
         run, a new run begins there.
+    print_config
+        Print all settings as YAML, with what each is for and where its value comes from, and do no more.
     """
-    layers = [read_recipe(name) for name in recipe or []] + [read_yaml(path) for path in config or []]
-    given = settings.model_dump(exclude_unset=True) if settings is not None else {}
-    chosen = make_config(*layers, given)
+    layers = [(f"recipe {name}", read_recipe(name)) for name in recipe or []]
+    layers += [(str(path), read_yaml(path)) for path in config or []]
+    if settings is not None:
+        layers.append(("command line", settings.model_dump(exclude_unset=True)))
+    chosen = make_config(*(layer for _, layer in layers))
+    if print_config:
+        print(annotated_yaml(chosen, layers), end="")
+        return
 
     from geossl.train import train as run
 

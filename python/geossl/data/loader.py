@@ -38,6 +38,8 @@ WAIT_SECS = 0.05
 POLL_SECS = 0.001
 """The same while copies are under way whose memory the next batches need."""
 
+RATIO = (3 / 4, 4 / 3)
+"""Width over height of a random crop, from and to: RandomResizedCrop's."""
 _DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 
 
@@ -105,7 +107,9 @@ class Loader:
         train: Random order and crops, or rows in order and central crops.
         cut: Which part of an image a view shows, if not what `train` says: `random_resized` is RandomResizedCrop and
             a flip, `random` Resize(crop.size) and RandomCrop (the linear protocol's), `center` Resize and CenterCrop.
-        loader: Threads, slots, limits and what an unreadable image does.
+        loader: Threads, limits and what an unreadable image does.
+        slots: Batches held in memory: one in use, the others being filled.
+        max_failures: Share of the images that may be unreadable before it is an error in any case.
         pin: Allocate the batches' memory pinned, for uploads to a GPU. It is refilled only when the copies are over:
             those of `Batch.to` on any stream, and others made on the stream that is current when the batch is let go.
         rank: This process among `world`; it gets its contiguous part of every batch.
@@ -133,6 +137,8 @@ class Loader:
         train: bool,
         cut: Literal["random_resized", "random", "center"] | None = None,
         loader: LoaderConfig,
+        slots: int = 4,
+        max_failures: float = 0.01,
         pin: bool = False,
         rank: int = 0,
         world: int = 1,
@@ -177,7 +183,7 @@ class Loader:
             pack.check(crop)
             located = pack.locate(table["path"], boxes)
             if pack.form.short_side is not None:
-                if crop.aligned:
+                if crop.aligned is not None:
                     raise UsageError(f"crop.aligned: {pack.folder} was resized, so its pixels have lost their ground")
                 boxes = np.zeros_like(boxes)  # what was packed is the box
         self._raises = on_error == "raise"
@@ -189,7 +195,7 @@ class Loader:
             "seed": seed,
             "train": train,
             "cut": cut,
-            "crop": crop.model_dump(mode="json"),
+            "crop": _crop_options(crop),
             "color": color_options,
             "bands": loader.bands,
             "on_error": on_error,
@@ -199,10 +205,10 @@ class Loader:
         self._options_hash, self._careful_hash = (_digest(options | {"on_error": how}) for how in (on_error, "raise"))
         dtype = _DTYPES[self.bits] if normalize is None else torch.float32
         # Allocated by torch, so that they are pinned where uploads need it; filled by Rust's threads.
-        slots = [torch.empty(shape, dtype=dtype, pin_memory=pin) for _ in range(loader.slots)]
+        memory = [torch.empty(shape, dtype=dtype, pin_memory=pin) for _ in range(slots)]
         self._shape, self._dtype = shape, dtype
-        self._uploads = uploads.Uploads(slots) if pin else None
-        self._slots = loader.slots
+        self._uploads = uploads.Uploads(memory) if pin else None
+        self._slots = slots
         self._core = _core.Loader(
             paths=[index.full_path(path) for path in table["path"].to_pylist()],
             pack=located,
@@ -213,11 +219,11 @@ class Loader:
             seed=seed,
             shuffle=train,
             cut=cut,
-            crop=crop.model_dump(),
+            crop=_crop_options(crop),
             color=color_options,
             normalize=normalize,
             samples=samples.options(),
-            align=_align(index, table, places, crop) if crop.aligned and temporal else None,
+            align=_align(index, table, places, crop) if crop.aligned is not None and temporal else None,
             max_image_bytes=loader.max_image_mib << 20,
             options={
                 "batch": batch,
@@ -225,13 +231,13 @@ class Loader:
                 "world": world,
                 "threads": loader.threads,
                 "on_error": on_error,
-                "max_failures": loader.max_failures,
+                "max_failures": max_failures,
             },
-            slots=[slot.view(torch.uint8).view(-1).numpy() for slot in slots],
+            slots=[slot.view(torch.uint8).view(-1).numpy() for slot in memory],
             may_refill=None if self._uploads is None else self._uploads.may_refill,
         )
-        slot_bytes = slots[0].numel() * slots[0].element_size()
-        self.memory_bound = loader.slots * slot_bytes + self._core.threads * self._core.thread_bytes
+        slot_bytes = memory[0].numel() * memory[0].element_size()
+        self.memory_bound = slots * slot_bytes + self._core.threads * self._core.thread_bytes
         """Bytes that the loader may use at most: its slots, and for each thread `loader.max_image_mib` for a file, as
         much for decoding it (twice as much where crops may be drawn again for want of data), 64 MiB for small things
         and, with `normalize`, two views. Pages of a pack that the system
@@ -353,7 +359,7 @@ def _align(index: Index, table: pa.Table, places: np.ndarray, crop: CropConfig) 
             "index GeoTIFFs, or leave crop.aligned out"
         )
     sizes = np.stack([table["width"].to_numpy(), table["height"].to_numpy()], 1).astype(np.int32)
-    return {"frames": frames, "sizes": np.ascontiguousarray(sizes), "jitter": crop.jitter}
+    return {"frames": frames, "sizes": np.ascontiguousarray(sizes), "jitter": crop.aligned}
 
 
 def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int) -> None:
@@ -365,10 +371,21 @@ def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int)
         raise UsageError(f"normalize: a standard deviation must be above 0, not {min(std)}")
 
 
+def _crop_options(crop: CropConfig) -> dict[str, Any]:
+    """The settings in the form of the core, which states of earlier versions are hashed over: hence `jitter`."""
+    aligned = {"aligned": crop.aligned is not None, "jitter": 0.1 if crop.aligned is None else crop.aligned}
+    return crop.model_dump() | {"ratio": RATIO} | aligned
+
+
 def _color_options(color: ColorConfig, size: int) -> dict[str, Any]:
     """The random part of the settings, with the blur in pixels of a view."""
-    options = color.model_dump(exclude={"mean", "std", "jitter"})
-    options |= dict(zip(("brightness", "contrast", "saturation", "hue"), color.jitter, strict=True))
-    low, high = color.blur_sigma
-    options["blur_sigma"] = (low * size / 224, high * size / 224)
-    return options
+    jitter = dict(zip(("jitter_p", "brightness", "contrast", "saturation", "hue"), color.jitter, strict=True))
+    blur_p, low, high = color.blur
+    band_jitter, band_dropout = color.bands
+    return jitter | {
+        "gray_p": color.gray_p,
+        "blur_p": blur_p,
+        "blur_sigma": (low * size / 224, high * size / 224),
+        "band_jitter": band_jitter,
+        "band_dropout": band_dropout,
+    }

@@ -12,6 +12,7 @@ from torchvision.models import resnet
 
 from geossl.errors import UsageError
 from geossl.models.seeds import seeded
+from geossl.renamed import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +158,7 @@ def init_backbone(module: nn.Module, path: Path, *, band_names: Sequence[str] | 
         state = _without_fc(content)
     first = state.get("conv1.weight")
     if not isinstance(first, torch.Tensor) or first.ndim != 4:
-        raise UsageError(f"model.init: {file}: no ResNet: neither conv1.weight nor {_ENCODER}* is in it")
+        raise UsageError(f"init_from: {file}: no ResNet: neither conv1.weight nor {_ENCODER}* is in it")
     own = module.get_submodule("conv1").weight
     assert isinstance(own, torch.Tensor)  # noqa: S101 - nn.Module types its attributes as tensors or modules
     same = first.shape[1] == own.shape[1]
@@ -166,14 +167,14 @@ def init_backbone(module: nn.Module, path: Path, *, band_names: Sequence[str] | 
         state["conv1.weight"] = inflate_conv1(first, band_names, bands=own.shape[1])
     elif not same:
         raise UsageError(
-            f"model.init: {file} has weights for {first.shape[1]} bands, and the images have {own.shape[1]}: "
+            f"init_from: {file} has weights for {first.shape[1]} bands, and the images have {own.shape[1]}: "
             "weights for 3 bands (RGB) fit any number, others their own"
         )
     kept = {name: value for name, value in module.state_dict().items() if name.startswith("fc.")}
     try:
         module.load_state_dict(state | kept)
     except (RuntimeError, TypeError, AttributeError) as e:
-        raise UsageError(f"model.init: {file}: the weights do not fit model.backbone: {_one_line(e)}") from e
+        raise UsageError(f"init_from: {file}: the weights do not fit model.backbone: {_one_line(e)}") from e
 
 
 def inflate_conv1(weight: Tensor, names: Sequence[str] | None, *, bands: int) -> Tensor:
@@ -215,6 +216,9 @@ def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
     file, checkpoint = _read(path)
     if not isinstance(checkpoint.get("state_dict"), Mapping):
         raise UsageError(f"{file}: not a checkpoint of a run: it has no state_dict")
+    own = checkpoint.get("geossl", {})
+    if "config" in own:
+        own["config"] = migrate(own["config"])
     return file, checkpoint
 
 

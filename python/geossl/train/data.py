@@ -88,7 +88,7 @@ def read_data(config: TrainConfig) -> TrainData:
         alone = len(rows) - int(paired.sum())
         if config.pairs.alone == "leave_out":
             rows = rows[paired]
-    if config.contrastive and config.batch // config.model.bn_groups < 2:
+    if config.batch // config.model.bn_groups < 2:
         raise UsageError(
             f"model.bn_groups: {config.model.bn_groups} groups of a batch of {config.batch} have one image "
             f"each, and batch normalisation needs two; use at most {config.batch // 2}"

@@ -103,8 +103,8 @@ def _train(config: TrainConfig, *, resume: Resume | None, console: Console) -> T
                 secs=time.perf_counter() - started,
             )
     state = _start(config, data)
-    if origin is None and config.model.init is not None:
-        state.learner.start_from(config.model.init, band_names=data.samples.names)
+    if origin is None and config.init_from is not None:
+        state.learner.start_from(config.init_from, band_names=data.samples.names)
     _announce(state, console=console)
     room = Room(run, size=checkpoint.size(state), files=config.keep, console=console)
     if origin is not None:

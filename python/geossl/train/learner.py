@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
+from geossl.errors import UsageError
+from geossl.models import batch_norm
 from geossl.models.backbone import build_backbone, features, init_backbone, num_features
 from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
@@ -24,11 +26,65 @@ if TYPE_CHECKING:
     from geossl.train.targets import GeoTargets, Targets
 
 
-class StepResult(NamedTuple):
-    """A step's loss, with its graph, and the figures to log, without."""
+class Outputs(NamedTuple):
+    """What the trained modules make of images."""
+
+    feature: Tensor
+    """float32 [B, F]: the backbone's feature."""
+    projection: Tensor
+    """float32 [B, D]: of the encoder as a whole; for the contrastive arms before its normalisation."""
+    place: Tensor | None
+    """float32 [B, outputs]: the geo head's, see `GeoHead`."""
+
+    @classmethod
+    def together(cls, parts: Sequence[Outputs]) -> Outputs:
+        """Those of a batch, from those of its parts."""
+        place = [part.place for part in parts if part.place is not None]
+        return cls(
+            torch.cat([part.feature for part in parts]),
+            torch.cat([part.projection for part in parts]),
+            torch.cat(place) if place else None,
+        )
+
+    def detach(self) -> Outputs:
+        """Without their graph."""
+        place = None if self.place is None else self.place.detach()
+        return Outputs(self.feature.detach(), self.projection.detach(), place)
+
+
+class Trained(nn.Module):
+    """All that the optimizer trains, in one forward pass, as wrappers of modules (data-parallel) need it."""
+
+    def __init__(self, encoder: nn.Module, head: GeoHead | None, *, reads: str) -> None:
+        super().__init__()
+        self.encoder, self.head, self._reads = encoder, head, reads
+
+    def forward(self, images: Tensor) -> Outputs:
+        """float32 [B, C, H, W] -> outputs."""
+        feature = features(self.encoder, images)
+        projection = self.encoder.get_submodule("fc")(feature)
+        place = None if self.head is None else self.head(feature if self._reads == "backbone" else projection)
+        return Outputs(feature, projection, place)
+
+
+class Share(NamedTuple):
+    """How much of the global batch a micro-batch is, which weighs its means."""
+
+    images: float
+    """Share of the images."""
+    known: Tensor
+    """float32 []: share of the images whose label or place is known; 0 if none is."""
+
+
+class Part(NamedTuple):
+    """What a micro-batch adds to a step."""
 
     loss: Tensor
+    """With its graph. The sum over all micro-batches is the global batch's loss."""
     figures: dict[str, Tensor]
+    """The loss, its parts and accuracies, which add up in the same way."""
+    outputs: Outputs
+    """Without their graph."""
 
 
 class Learner:
@@ -50,43 +106,43 @@ class Learner:
         """
         self._config = config
         model = config.model
+        self.encoder = _build(config, bands=bands, classes=classes)
+        """The query encoder."""
         if config.contrastive:
             if model.queue is None:
                 raise ValueError("model.queue must be resolved")
             self.model: nn.Module = MoCo(
-                backbone=model.backbone,
-                bands=bands,
+                self.encoder,
                 dim=model.dim,
                 queue=model.queue,
                 momentum=model.momentum,
                 temperature=model.temperature,
-                bn_groups=model.bn_groups,
                 seed=config.seed,
             )
-        elif config.geographic:
-            encoder = build_encoder(model.backbone, bands=bands, dim=model.dim, seed=config.seed)
-            self.model = nn.ModuleDict({"encoder_q": encoder})
         else:
-            encoder = build_backbone(model.backbone, bands=bands, seed=config.seed)
-            with seeded(config.seed, "classifier"):
-                encoder.fc = nn.Linear(num_features(encoder), classes)
-            self.model = nn.ModuleDict({"encoder_q": encoder})
+            self.model = nn.ModuleDict({"encoder_q": self.encoder})
         self.head: GeoHead | None = None
         self._spacing: Tensor | None = None
         if geo is not None:
-            wide = config.geo.feature == "backbone"
-            width = num_features(self.model.get_submodule("encoder_q")) if wide else model.dim
+            width = num_features(self.encoder) if config.geo.feature == "backbone" else model.dim
             with seeded(config.seed, "geo head"):
                 self.head = GeoHead(features=width, target=geo.target, levels=level_vectors(geo.levels))
             if geo.target == "soft":
                 self._spacing = losses.spacing(self.head.centroids)
+        self.shuffles = False
+        """Whether keys are to be encoded in another order than the queries'."""
+        if batch_norm.found(self.encoder):
+            # The other arms have no keys; a single group is the whole batch, in any order.
+            self.shuffles = config.contrastive and model.bn_groups > 1
+            self._group(model.bn_groups, parts=config.accumulate)
+        self.trained: nn.Module = Trained(self.encoder, self.head, reads=config.geo.feature)
+        """What a forward pass with gradients goes through; calling it gives `Outputs`."""
 
     def start_from(self, path: Path, *, band_names: Sequence[str] | None) -> None:
         """Give the backbone, of MoCo the query's and the key's, the weights of a file; see `init_backbone`."""
-        query = self.model.get_submodule("encoder_q")
-        init_backbone(query, path, band_names=band_names)
+        init_backbone(self.encoder, path, band_names=band_names)
         if isinstance(self.model, MoCo):
-            self.model.encoder_k.load_state_dict(query.state_dict())
+            self.model.encoder_k.load_state_dict(self.encoder.state_dict())
 
     def to(self, device: torch.device) -> Learner:
         """Move everything to the device, in channels_last memory."""
@@ -99,76 +155,92 @@ class Learner:
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer trains; the key encoder is not among it."""
-        modules = [self.model] if self.head is None else [self.model, self.head]
-        return [p for module in modules for p in module.parameters() if p.requires_grad]
+        return [p for p in self.trained.parameters() if p.requires_grad]
 
-    def step(self, views: Tensor, *, targets: Targets, shuffle: Tensor | None) -> StepResult:
-        """The loss of a batch.
+    def part(self, images: Tensor, *, keys: Tensor | None, targets: Targets, share: Share) -> Part:
+        """The forward pass of a micro-batch.
 
         Args:
-            views: float32 [V, B, C, H, W], normalised; query and key for the contrastive arms, one view for
-                the others.
-            targets: what the queries are to predict.
-            shuffle: int64 [B], the order in which the keys are encoded; see `MoCo.forward`.
+            images: float32 [B, C, H, W], normalised; for the contrastive arms the queries.
+            keys: float32 [B, dim], what `encode_keys` of the model gave for them; None for the other arms.
+            targets: what the images are to predict.
+            share: what the micro-batch is of the global batch.
 
         """
-        if self._config.contrastive:
-            return self._contrast(views, targets, shuffle)
-        return self._predict(views[0], targets)
-
-    def _contrast(self, views: Tensor, targets: Targets, shuffle: Tensor | None) -> StepResult:
-        query, key = views
-        out = self.model(query, key, shuffle=shuffle)
-        loss = infonce = losses.info_nce(out.logits)
-        figures = {"infonce": infonce, "pretext_acc": losses.pretext_top1(out.logits)}
-        if self.head is not None:
-            geo = self._geo(self.head, out.feature, out.projection, targets, figures)
-            loss = self._config.geo.infonce_weight * infonce + self._config.geo.weight * geo
-        return _result(loss, figures, out.projection)
-
-    def _predict(self, images: Tensor, targets: Targets) -> StepResult:
-        encoder = self.model.get_submodule("encoder_q")
-        feature = features(encoder, images)
-        output: Tensor = encoder.get_submodule("fc")(feature)
+        out: Outputs = self.trained(images)
         figures: dict[str, Tensor] = {}
-        if self.head is not None:
-            loss = self._geo(self.head, feature, output, targets, figures)
-            return _result(loss, figures, output)
-        categories = _given(targets.categories)
-        loss = losses.known_cross_entropy(output, categories)
-        figures["class_acc"] = losses.top1(output, categories)
-        return _result(loss, figures, feature)
+        if isinstance(self.model, MoCo):
+            logits = self.model.logits(out.projection, _given(keys))
+            loss = figures["infonce"] = losses.info_nce(logits) * share.images
+            figures["pretext_acc"] = losses.pretext_top1(logits) * share.images
+            if self.head is not None:
+                geo = self._geo(self.head, out, targets, share, figures)
+                alpha, beta = self._config.geo.weights
+                loss = alpha * loss + beta * geo
+        elif self.head is not None:
+            loss = self._geo(self.head, out, targets, share, figures)
+        else:
+            categories = _given(targets.categories)
+            loss = losses.known_cross_entropy(out.projection, categories) * share.known
+            figures["class_acc"] = losses.top1(out.projection, categories) * share.known
+        figures = {"loss": loss, **figures}
+        return Part(loss, {name: value.detach() for name, value in figures.items()}, out.detach())
 
-    def _geo(
-        self, head: GeoHead, feature: Tensor, projection: Tensor, targets: Targets, figures: dict[str, Tensor]
-    ) -> Tensor:
+    def watch(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+        """The figures that are no means over images, of the outputs for a whole batch."""
+        # The categories' logits may well collapse.
+        watched = outputs.feature if self._config.arm == "supervised" else outputs.projection
+        figures = {"feature_std": losses.feature_std(watched)}
+        if self.head is not None:
+            place = self.head.place(_given(outputs.place))
+            figures["geo_km"] = losses.median_km(place, _given(targets.points), _given(targets.known))
+        return figures
+
+    def _geo(self, head: GeoHead, out: Outputs, targets: Targets, share: Share, figures: dict[str, Tensor]) -> Tensor:
         """The loss of the geo head; adds its figures."""
-        output = head(feature if self._config.geo.feature == "backbone" else projection)
-        clusters, points = _given(targets.clusters), _given(targets.points)
-        known = points.isfinite().all(1)
-        place = head.place(output)
+        output, clusters, points = _given(out.place), _given(targets.clusters), _given(targets.points)
+        known = _given(targets.known)
         levels = list(zip(head.by_level(output), clusters.unbind(1), strict=True)) if head.sizes else []
         if head.target == "vector":
-            loss = losses.known_cosine_loss(place, points, known)
+            loss = losses.known_cosine_loss(head.place(output), points, known)
         elif head.target == "soft":
             shares = losses.soft_labels(points, head.centroids, _given(self._spacing))
             loss = losses.known_soft_cross_entropy(output, shares, known)
         else:
             loss = torch.stack([losses.known_cross_entropy(logits, labels) for logits, labels in levels]).mean()
-        figures["geo"] = loss
+        figures["geo"] = loss = loss * share.known
         for i, (logits, labels) in enumerate(levels, 1):
             name = "geo_acc" if i == len(levels) else f"geo{head.sizes[i - 1]}_acc"
-            figures[name] = losses.top1(logits, labels)
-        figures["geo_km"] = losses.median_km(place.detach(), points, known)
+            figures[name] = losses.top1(logits, labels) * share.known
         return loss
+
+    def _group(self, groups: int, *, parts: int) -> None:
+        """Have batch normalisation see these groups of the batch. Raises UsageError if the parts cannot hold them."""
+        if groups % parts:
+            raise UsageError(
+                f"model.bn_groups: {groups} groups cannot be seen in accumulate {parts} micro-batches; "
+                f"use a multiple of {parts} groups"
+            )
+        if groups > parts:
+            batch_norm.convert(self.model, groups=groups // parts)
+
+
+def _build(config: TrainConfig, *, bands: int, classes: int) -> nn.Module:
+    """The encoder of the arm, with what it has as its `fc`."""
+    model = config.model
+    if config.contrastive or config.geographic:
+        encoder = build_encoder(model.backbone, bands=bands, dim=model.dim, seed=config.seed)
+        if not config.contrastive and config.geo.feature == "backbone":
+            # No loss reads the projection. (Data-parallel wrappers wait for the gradient of all that is trained.)
+            encoder.get_submodule("fc").requires_grad_(requires_grad=False)
+        return encoder
+    encoder = build_backbone(model.backbone, bands=bands, seed=config.seed)
+    with seeded(config.seed, "classifier"):
+        encoder.fc = nn.Linear(num_features(encoder), classes)
+    return encoder
 
 
 def _given(value: Tensor | None) -> Tensor:
     if value is None:
         raise ValueError("the arm's targets are not given")
     return value
-
-
-def _result(loss: Tensor, figures: dict[str, Tensor], watched: Tensor) -> StepResult:
-    figures = {"loss": loss, **figures, "feature_std": losses.feature_std(watched)}
-    return StepResult(loss, {name: value.detach() for name, value in figures.items()})

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from geossl.config import TrainConfig, flatten
+from pydantic import ValidationError
+
+from geossl.config import TrainConfig, explain, flatten
 from geossl.errors import UsageError
 from geossl.models.backbone import CHECKPOINT
 from geossl.train import checkpoint
@@ -29,7 +31,6 @@ SAME_BITS = {
     "loader.pack",
     "loader.clusters",
     "loader.threads",
-    "loader.slots",
     "watch.knn_epochs",
     "watch.wandb",
 }
@@ -91,16 +92,15 @@ def find(run: Path, resume: Resume | None, *, console: Console) -> Origin | None
 
 def with_resolved(config: TrainConfig, origin: Origin, *, console: Console) -> TrainConfig:
     """The settings, with those left to be chosen automatically as the run has them."""
-    was = origin.content["geossl"]["config"]
-    color = {k: tuple(was["color"][k]) for k in ("mean", "std") if getattr(config.color, k) is None}
-    model: dict[str, Any] = {} if config.model.queue is not None else {"queue": was["model"]["queue"]}
-    begun = None if was["model"]["init"] is None else Path(was["model"]["init"])
-    if config.model.init not in {None, begun}:
-        note = f"model.init: {config.model.init} is not read: the run goes on with its own weights"
+    saved = _settings(origin)
+    color = {k: getattr(saved.color, k) for k in ("mean", "std") if getattr(config.color, k) is None}
+    model = {"queue": saved.model.queue} if config.model.queue is None else {}
+    if config.init_from not in {None, saved.init_from}:
+        note = f"init_from: {config.init_from} is not read: the run goes on with its own weights"
         console.print(note, highlight=False, soft_wrap=True)
-    model["init"] = begun
     return config.model_copy(
         update={
+            "init_from": saved.init_from,
             "color": config.color.model_copy(update=color),
             "model": config.model.model_copy(update=model),
         }
@@ -115,7 +115,7 @@ def check_same(config: TrainConfig, data: TrainData, origin: Origin, *, console:
 
     """
     own = origin.content["geossl"]
-    was, now = flatten(own["config"]), flatten(config.model_dump(mode="json"))
+    was, now = (flatten(settings.model_dump(mode="json")) for settings in (_settings(origin), config))
     changed = {name: (was.get(name), now.get(name)) for name in was | now if was.get(name) != now.get(name)}
     allowed = SAME_BITS | ROUNDING | (RESCUES if was.get("loader.on_error") == "raise" else set())
     refused = [name for name in changed if name not in allowed]
@@ -156,6 +156,14 @@ def enter(origin: Origin, state: TrainState, *, console: Console) -> None:
         if dropped or origin.file.name != Path(CHECKPOINT).name:
             line += "; the rows and checkpoints of later steps are dropped"
     console.print(line, highlight=False, soft_wrap=True)
+
+
+def _settings(origin: Origin) -> TrainConfig:
+    """The settings of the checkpoint; those that its version of geossl had not are at their defaults, as it did."""
+    try:
+        return TrainConfig.model_validate(origin.content["geossl"]["config"])
+    except ValidationError as e:
+        raise UsageError(f"{origin.file}: has settings of another version of geossl: {explain(e)}") from e
 
 
 def _newest(run: Path, *, console: Console) -> tuple[Path, dict[str, Any]] | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
 
 from geossl.augment import augment
+from geossl.models import batch_norm
+from geossl.models.moco import MoCo
 from geossl.models.seeds import generator
+from geossl.train.learner import Outputs, Share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,12 +61,34 @@ class Stepper:
 
         """
         views, rows = self.prepare(batch)
-        targets = self._targets.of(rows, self._device)
-        result = self._learner.step(views, targets=targets, shuffle=self._shuffle(len(rows), number))
+        learner, targets = self._learner, self._targets.of(rows, self._device)
+        moco = learner.model if isinstance(learner.model, MoCo) else None
+        keys = None
+        if moco is not None:
+            shuffle = self._shuffle(len(rows), number)
+            keys = moco.encode_keys(views[1], shuffle=shuffle, parts=self._config.accumulate)
+        known = targets.known
+        labelled = torch.zeros((), device=self._device) if known is None else known.sum().clamp(min=1)
         self._optimizer.zero_grad()
-        result.loss.backward()  # type: ignore[no-untyped-call]
+        made = []
+        for cut in batch_norm.in_parts(learner.encoder, len(rows), parts=self._config.accumulate):
+            part = learner.part(
+                views[0, cut],
+                keys=None if keys is None else keys[cut],
+                targets=targets.cut(cut),
+                share=Share(
+                    images=(cut.stop - cut.start) / len(rows),
+                    known=labelled if known is None else known[cut].sum() / labelled,
+                ),
+            )
+            part.loss.backward()  # type: ignore[no-untyped-call]
+            made.append(part)
+        if moco is not None and keys is not None:
+            moco.enqueue(keys)
         self._optimizer.step()
-        return result.figures, len(rows)
+        figures = {name: reduce(torch.add, [part.figures[name] for part in made]) for name in made[0].figures}
+        outputs = Outputs.together([part.outputs for part in made])
+        return figures | learner.watch(outputs, targets), len(rows)
 
     def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
@@ -70,8 +96,7 @@ class Stepper:
         A batch that unreadable images were left out of is shortened to whole groups of batch normalisation.
         """
         count = len(batch.rows[0])
-        if self._config.contrastive:
-            count -= count % self._config.model.bn_groups
+        count -= count % self._config.model.bn_groups
         images = batch.to(self._device).images[:, :count]
         if self._loader.normalizes:
             return images, batch.rows[0, :count]
@@ -82,7 +107,7 @@ class Stepper:
 
     def _shuffle(self, images: int, number: int) -> Tensor | None:
         """The order in which a step's keys are encoded, from the seed and the step alone."""
-        if not self._config.contrastive or self._config.model.bn_groups == 1:
+        if not self._learner.shuffles:
             return None
         order = torch.randperm(images, generator=generator(self._config.seed, "shuffle", number))
         return order.to(self._device, non_blocking=True)

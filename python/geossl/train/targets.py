@@ -33,9 +33,20 @@ class Targets(NamedTuple):
     points: Tensor | None = None
     """float32 [B, 3], the place as a unit vector; NaN unknown."""
 
+    @property
+    def known(self) -> Tensor | None:
+        """Whether each has something to predict, bool [B]; None where the arm predicts nothing."""
+        if self.points is not None:
+            return self.points.isfinite().all(1)
+        return None if self.categories is None else self.categories != losses.IGNORE
+
     def of(self, rows: Tensor, device: torch.device) -> Targets:
         """Those of the rows, int64 [B], on the device."""
         return Targets(*(None if part is None else part[rows].to(device, non_blocking=True) for part in self))
+
+    def cut(self, part: slice) -> Targets:
+        """Those of a part of the batch."""
+        return Targets(*(None if values is None else values[part] for values in self))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,7 +112,8 @@ def read_geo_targets(config: TrainConfig, index: Index) -> GeoTargets:
             raise UsageError(f"{path}: geo.target soft needs clusters at different places, two at least")
     chosen = range(len(read.levels)) if target == "hierarchy" else [len(read.levels) - 1]
     clusters = np.stack([read.labels(index, level=level) for level in chosen], axis=1)
-    # Noise of DBSCAN has coordinates, but no cluster: it takes no part.
-    points[clusters[:, -1] < 0] = np.nan
+    # Noise of DBSCAN has coordinates, but no cluster: it takes no part. A place is known at every level, or not at all.
+    unknown = (clusters < 0).any(axis=1) | ~np.isfinite(points).all(axis=1)
+    clusters[unknown], points[unknown] = -1, np.nan
     levels = tuple(read.levels[level] for level in chosen)
     return GeoTargets(target=target, clusters=clusters, points=points, levels=levels)

@@ -1,4 +1,4 @@
-"""Batch normalisation over groups of the batch: several devices' statistics on one device.
+"""Batch normalisation whose groups do not depend on where the batch is computed.
 
 MoCo (arXiv 1911.05722, section 3.3) needs the query's and the key's batch statistics to come from different
 sets of images, or the encoder tells them apart by the statistics alone. The authors train on several GPUs
@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
 
@@ -60,13 +62,45 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         return f"{self.num_features}, groups={self.groups}, eps={self.eps}, momentum={self.momentum}"
 
 
+def found(module: nn.Module) -> bool:
+    """Whether there is batch normalisation inside the module."""
+    return any(isinstance(child, nn.BatchNorm2d) for child in module.modules())
+
+
 def convert(module: nn.Module, *, groups: int) -> None:
-    """Replace every BatchNorm2d inside the module by a SplitBatchNorm2d with its weights, in place."""
+    """Replace every BatchNorm2d inside the module by a SplitBatchNorm2d over its very weights, in place."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
             split = SplitBatchNorm2d(child.num_features, groups=groups, eps=child.eps, momentum=child.momentum or 0.1)
-            split.load_state_dict(child.state_dict())
+            for key, value in (*child.named_parameters(), *child.named_buffers()):
+                setattr(split, key, value)
             split.train(child.training)
             setattr(module, name, split)
         else:
             convert(child, groups=groups)
+
+
+def in_parts(module: nn.Module, count: int, *, parts: int) -> Iterator[slice]:
+    """Cut a batch of `count` images into parts, which the module is to see one after the other.
+
+    Each part finds the running statistics that the first one found, and leaves the mean of what each alone would
+    have made of them: with whole groups in every part, that is what the batch at once makes of them.
+    """
+    sizes = [count // parts + (part < count % parts) for part in range(parts)]
+    statistics = running_statistics(module) if parts > 1 else []
+    before = [values.clone() for values in statistics]
+    total = [torch.zeros_like(values) for values in statistics]
+    for part, size in enumerate(sizes):
+        start = sum(sizes[:part])
+        if statistics:
+            torch._foreach_copy_(statistics, before)
+        yield slice(start, start + size)
+        if statistics:
+            torch._foreach_add_(total, statistics, alpha=1 / parts)
+    if statistics:
+        torch._foreach_copy_(statistics, total)
+
+
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """The running means and variances inside the module."""
+    return [values for name, values in module.named_buffers() if name.endswith(("running_mean", "running_var"))]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from geossl.models.backbone import build_backbone
-from geossl.models.split_batch_norm import SplitBatchNorm2d, convert
+from geossl.models.batch_norm import SplitBatchNorm2d, convert
 
 
 def layer(groups):
