@@ -22,6 +22,7 @@ Hue = Annotated[float, Field(ge=0, le=0.5)]
 BandFactor = Annotated[float, Field(ge=0, lt=1)]
 Arm = Literal["moco", "tp", "geo", "geo_tp", "geoloc", "supervised"]
 GeoTarget = Literal["clusters", "hierarchy", "soft", "vector"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Section(BaseModel):
@@ -231,7 +232,7 @@ class TrainConfig(Section):
     """Images a step, over all processes and micro-batches."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches that a step is computed in, one after the other, to fit into memory. The result is the same."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Numbers that the encoders compute with (autocast); weights, unit features and losses stay float32. fp16 scales
     the loss, so that small gradients are not lost. On a CPU, fp16 is far slower than fp32."""
     compile: bool = False

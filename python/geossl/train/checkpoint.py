@@ -22,6 +22,7 @@ from geossl import __version__
 from geossl.errors import UsageError
 from geossl.files import naming_full_disk, replacing, temporary_name
 from geossl.models.backbone import CHECKPOINT, read_checkpoint
+from geossl.phases import phase
 from geossl.train.folder import RESUME
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from geossl.train.data import TrainData
     from geossl.train.learner import Learner
 
-FORMAT = 2
+FORMAT = 1
 """Version of the `geossl` part."""
 PREFIX = "module."
 BEST = "best.pt"
@@ -51,6 +52,8 @@ class TrainState:
     data: TrainData
     learner: Learner
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    """Of the loss; it does something for fp16 alone."""
     loader: Loader
     epoch: int = 0
     """Epochs completed."""
@@ -64,8 +67,13 @@ class TrainState:
     @property
     def epoch_done(self) -> bool:
         """Whether the loader has given the last batch of its epoch."""
-        batches: int = self.loader.state_dict()["batches"]
-        return batches >= len(self.loader)
+        return self.step >= (self.epoch + 1) * len(self.loader)
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """The loader's state after the last batch that was learnt from; for a GPU, it has given another."""
+        batches = self.step - self.epoch * len(self.loader)
+        return self.loader.state_dict() | {"epoch": self.epoch, "batches": batches}
 
     def improves(self, accuracy: float | None) -> bool:
         """Note an online kNN accuracy, None where none was measured. Whether it is the best so far."""
@@ -75,6 +83,7 @@ class TrainState:
         return True
 
 
+@phase("checkpoint")
 def save(state: TrainState, *, best: bool = False) -> None:
     """Write the checkpoint into the run folder: whole, or not at all.
 
@@ -153,11 +162,13 @@ def read(file: Path) -> dict[str, Any]:
 def restore(checkpoint: dict[str, Any], state: TrainState) -> None:
     """Bring a fresh run to where the checkpoint was written: weights, optimizer, generators, position."""
     own = checkpoint["geossl"]
-    state.epoch, state.step, state.best = checkpoint["epoch"], own["step"], own["best"]
+    state.epoch, state.step, state.best = checkpoint["epoch"], own["step"], own.get("best")
     state.learner.model.load_state_dict(_unprefixed(checkpoint["state_dict"]))
     if state.learner.head is not None:
         state.learner.head.load_state_dict(_unprefixed(checkpoint["geo_dict"]))
     state.optimizer.load_state_dict(checkpoint["optimizer"])
+    if own.get("scaler"):
+        state.scaler.load_state_dict(own["scaler"])
     state.loader.load_state_dict(own["loader"])
     torch.set_rng_state(own["rng"]["cpu"])
     if "cuda" in own["rng"] and torch.cuda.is_available():
@@ -195,7 +206,8 @@ def _content(state: TrainState) -> dict[str, Any]:
             "config": config.model_dump(mode="json"),
             "step": state.step,
             "best": state.best,
-            "loader": state.loader.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "loader": state.position,
             "rng": _rng_state(),
             "index_hash": data.index.content_hash,
             "labels_hash": data.labels_hash,

@@ -16,6 +16,8 @@ from geossl.config import TrainConfig, dump_yaml
 from geossl.data.loader import Loader
 from geossl.errors import GeosslError, UsageError
 from geossl.files import naming_full_disk, replacing
+from geossl.models.precision import gradient_scaler
+from geossl.phases import phase
 from geossl.train import checkpoint
 from geossl.train import resume as origins
 from geossl.train.checkpoint import TrainState
@@ -23,8 +25,10 @@ from geossl.train.data import TrainData, read_data, resolve
 from geossl.train.folder import CONFIG, RESUME, FailureList, Room, held
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
+from geossl.train.profile import Profile
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
+from geossl.train.upload import uploaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +57,13 @@ class TrainResult:
     """Duration of this call."""
 
 
-def train(config: TrainConfig, *, resume: Resume | None = None, console: Console | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: Resume | None = None,
+    profile: int = 0,
+    console: Console | None = None,
+) -> TrainResult:
     """Train an encoder, and leave its checkpoint, settings and metrics in the folder `config.out`.
 
     The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/ (see
@@ -66,6 +76,7 @@ def train(config: TrainConfig, *, resume: Resume | None = None, console: Console
             for bit those of an uninterrupted run, or starts if there is no checkpoint. A checkpoint file, or a run's
             folder, is where to go on instead: in the folder's own run, what came after it is dropped; at another
             run's, a new run begins, and the folder must be free. None starts a new run.
+        profile: measure this many steps after the first few; see `geossl.train.profile`.
         console: where progress is shown; by default standard output.
 
     Raises:
@@ -77,10 +88,10 @@ def train(config: TrainConfig, *, resume: Resume | None = None, console: Console
     """
     console = console or Console()
     with held(config.out, console=console):
-        return _train(config, resume=resume, console=console)
+        return _train(config, resume=resume, profile=profile, console=console)
 
 
-def _train(config: TrainConfig, *, resume: Resume | None, console: Console) -> TrainResult:
+def _train(config: TrainConfig, *, resume: Resume | None, profile: int, console: Console) -> TrainResult:
     started = time.perf_counter()
     run = config.out
     origin = origins.find(run, resume, console=console)
@@ -111,7 +122,7 @@ def _train(config: TrainConfig, *, resume: Resume | None, console: Console) -> T
         origins.enter(origin, state, console=console)
     with naming_full_disk(run / CONFIG, hint=RESUME), replacing(run / CONFIG) as file:
         file.write(dump_yaml(config).encode())
-    metrics = _fit(state, room=room, console=console)
+    metrics = _fit(state, room=room, profile=profile, console=console)
     return TrainResult(
         run=run,
         steps=state.step,
@@ -127,11 +138,18 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _fit(state: TrainState, *, room: Room, console: Console) -> dict[str, Any]:
+def _fit(state: TrainState, *, room: Room, profile: int, console: Console) -> dict[str, Any]:
     """Train until the last epoch's end or a signal; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
     run, device = config.out, torch.device(config.device)
-    stepper = Stepper(config, learner=state.learner, optimizer=optimizer, loader=loader, targets=state.data.targets())
+    stepper = Stepper(
+        config,
+        learner=state.learner,
+        optimizer=optimizer,
+        scaler=state.scaler,
+        loader=loader,
+        targets=state.data.targets(),
+    )
     log = RunLog(
         run,
         console=console,
@@ -140,6 +158,7 @@ def _fit(state: TrainState, *, room: Room, console: Console) -> dict[str, Any]:
         done=state.step,
         stats=loader.stats,
     )
+    profiler = Profile(config, steps=profile, console=console)
     failures = FailureList(run, loader.failures)
 
     def save() -> None:
@@ -149,7 +168,7 @@ def _fit(state: TrainState, *, room: Room, console: Console) -> dict[str, Any]:
         checkpoint.save(state)
         room.look()
 
-    with failures, log, StopRequest() as stop, _backends(device):
+    with failures, log, StopRequest() as stop, _backends(device), profiler:
         while state.epoch < config.epochs:
             if loader.epoch != state.epoch:
                 loader.set_epoch(state.epoch)
@@ -157,7 +176,7 @@ def _fit(state: TrainState, *, room: Room, console: Console) -> dict[str, Any]:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             watch = Stopwatch()
-            for batch in watch.watch(loader):
+            for batch in profiler.watch(watch.watch(uploaded(loader, device))):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
                 figures = _read(made)
@@ -220,15 +239,20 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         pin=device.type == "cuda",
     )
     learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo).to(device)
+    if config.compile:
+        learner.compile()
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,
         momentum=config.optim.momentum,
         weight_decay=config.optim.weight_decay,
+        fused=device.type == "cuda",  # on a CPU it gives the same bits, and is no faster
     )
-    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader)
+    scaler = gradient_scaler(config.precision, device)
+    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, scaler=scaler, loader=loader)
 
 
+@phase("figures and log")
 def _read(figures: dict[str, Tensor]) -> dict[str, float]:
     """The figures as numbers, waiting for the device once."""
     return dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from geossl.files import naming_full_disk, replacing
+from geossl.phases import phase
 from geossl.train.board import Board
 from geossl.train.folder import RESUME
 
@@ -140,6 +141,7 @@ class RunLog:
             os.fsync(self._file.fileno())
         self._board.flush()
 
+    @phase("figures and log")
     def step(self, step: int, *, epoch: int, lr: float, figures: dict[str, float], watch: Stopwatch) -> None:
         """Note a completed step; `epoch` counts from 0."""
         self._progress.update(self._task, completed=step)
