@@ -255,6 +255,8 @@ class TrainConfig(Section):
     """auto, cpu, cuda or cuda:N."""
     save_steps: int = Field(0, ge=0)
     """Save a checkpoint every so many steps; 0 is at the end of every epoch only."""
+    keep: int = Field(1, ge=1)
+    """Last checkpoints kept: last.pt, and those before it as step-XXXXXXXX.pt."""
     loader: LoaderConfig = LoaderConfig()
     crop: CropConfig = CropConfig()
     pairs: PairsConfig = PairsConfig()

@@ -11,7 +11,7 @@ from training_data import FakeLoader, make_index
 
 from geossl import phases
 from geossl.config import make_config
-from geossl.models.backbone import CHECKPOINT
+from geossl.models.weights import CHECKPOINT
 from geossl.phases import PHASES, phase
 from geossl.train import profile, train
 

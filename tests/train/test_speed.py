@@ -17,9 +17,9 @@ from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.data.loader import Loader
 from geossl.errors import UsageError
-from geossl.models.backbone import CHECKPOINT
 from geossl.models.moco import MoCo
 from geossl.models.precision import autocast, gradient_scaler
+from geossl.models.weights import CHECKPOINT
 from geossl.train import train
 from geossl.train.data import read_data, resolve
 from geossl.train.learner import Learner

@@ -23,7 +23,7 @@ def train(
     *,
     recipe: Annotated[list[str] | None, Parameter(negative="")] = None,
     config: Annotated[list[Path] | None, Parameter(negative="")] = None,
-    resume: Literal["auto"] | None = None,
+    resume: Literal["auto"] | Path | None = None,
     print_config: Annotated[bool, Parameter(negative="")] = False,
     profile: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
@@ -42,7 +42,9 @@ def train(
     config
         YAML file with settings; can be given again.
     resume
-        auto: go on from the last checkpoint in --out, or start if there is none.
+        auto: go on from the last checkpoint in --out, or start if there is none. A checkpoint file, or the folder of a
+        run: go on from that one. Of an earlier step of the run in --out, what came after it is dropped; of another
+        run, a new run begins there.
     print_config
         Print all settings as YAML, with what each is for and where its value comes from, and do no more.
     profile

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from torch.utils.tensorboard import SummaryWriter
 
-from geossl.files import replacing
+from geossl.files import naming_full_disk, replacing
 from geossl.phases import phase
 from geossl.train import metrics_csv
+from geossl.train.board import Board
+from geossl.train.folder import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -127,8 +129,10 @@ class RunLog:
         self._warnings, self._wandb = warnings, wandb
         self._seen = stats()
         self._start = self._last_line = time.perf_counter()
-        self._file = (run / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1)
+        self._path = run / METRICS
+        with naming_full_disk(run, hint=RESUME):
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = Board(run / TENSORBOARD, after=done)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -146,14 +150,24 @@ class RunLog:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
-        self._file.close()
-        self._board.close()
         if self._wandb is not None:
             self._wandb.finish(failed=error is not None)
+        # What could not be written fails again here, and the first error says why.
+        with suppress(OSError) if error is not None else naming_full_disk(self._path.parent, hint=RESUME):
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
 
     def due(self, step: int) -> bool:
         """Whether a completed step gets a row."""
         return step % self._every == 0 or step % self._steps_an_epoch == 0
+
+    def flush(self) -> None:
+        """Have all rows on the disk: a checkpoint that is there has its rows, too."""
+        with naming_full_disk(self._path, hint=RESUME):
+            os.fsync(self._file.fileno())
+        self._board.flush()
 
     @phase("figures and log")
     def step(self, step: int, *, epoch: int, lr: float, figures: dict[str, float], watch: Stopwatch) -> None:
@@ -175,11 +189,12 @@ class RunLog:
             row |= _figures(loader)
         if begun := self._warnings.of(row, secs=watch.secs):
             row["warnings"] = begun
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in row.items():
-            if name not in {"step", "epoch", "time"} and isinstance(value, int | float):
-                self._board.add_scalar(name, value, step)
+        with naming_full_disk(self._path, hint=RESUME):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        untold = {"step", "epoch", "time"}
+        told = {name: value for name, value in row.items() if name not in untold and isinstance(value, int | float)}
+        self._board.add(told, step=step)
         if self._wandb is not None:
             self._wandb.log(row)
         self.last = row
@@ -229,7 +244,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 def _keep_rows(path: Path, *, up_to: int) -> dict[str, Any]:
     rows = [row for row in read_metrics(path.parent) if row["step"] <= up_to]
-    with replacing(path) as file:
+    with naming_full_disk(path, hint=RESUME), replacing(path) as file:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     return rows[-1] if rows else {}
 
