@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -122,13 +121,3 @@ def pretext_top1(logits: Tensor) -> Tensor:
 
     """
     return (logits.argmax(1) == 0).float().mean()
-
-
-def feature_std(features: Tensor) -> Tensor:
-    """How spread out float32 [B, D] features are: 1 over the whole sphere, 0 collapsed to a point.
-
-    The standard deviation over the batch of each component of the unit-length features, averaged, times
-    sqrt(D) (the collapse measure of SimSiam, arXiv 2011.10566, section 4.1).
-    """
-    spread = F.normalize(features).std(0).mean()
-    return spread * math.sqrt(features.shape[1])

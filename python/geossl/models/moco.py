@@ -17,6 +17,7 @@ from geossl.models import batch_norm
 from geossl.models.backbone import build_backbone
 from geossl.models.heads import projection_head
 from geossl.models.seeds import generator, seeded
+from geossl.phases import phase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +83,7 @@ class MoCo(nn.Module):
         """
         self.update_key_encoder()
         cuts = batch_norm.in_parts(self.encoder_k, len(images), parts=parts)
-        return F.normalize(torch.cat([self.encoder_k(images[cut]) for cut in cuts]))
+        return F.normalize(torch.cat([self.encoder_k(images[cut]) for cut in cuts]).float())
 
     def logits(self, projection: Tensor, keys: Tensor) -> Tensor:
         """Compare queries with their keys and with the queue.
@@ -99,6 +100,7 @@ class MoCo(nn.Module):
         positive = (q * keys).sum(1, keepdim=True)
         return torch.cat([positive, q @ self.queue], 1) / self.temperature
 
+    @phase("momentum update")
     @torch.no_grad()
     def update_key_encoder(self) -> None:
         """Move the key encoder's parameters: key = momentum * key + (1 - momentum) * query.
@@ -111,8 +113,7 @@ class MoCo(nn.Module):
         tensor([0.2500, 0.2500])
 
         """
-        for k, q in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
-            k.lerp_(q, 1 - self.momentum)
+        torch._foreach_lerp_(list(self.encoder_k.parameters()), list(self.encoder_q.parameters()), 1 - self.momentum)
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from geossl.config import GeoTarget, TrainConfig
     from geossl.data.index import Index
-    from geossl.train.ranks import Ranks
 
 
 class Targets(NamedTuple):
@@ -49,10 +48,6 @@ class Targets(NamedTuple):
     def cut(self, part: slice) -> Targets:
         """Those of a part of the batch."""
         return Targets(*(None if values is None else values[part] for values in self))
-
-    def gather(self, ranks: Ranks) -> Targets:
-        """Those of the global batch."""
-        return Targets(*(None if values is None else ranks.gather(values) for values in self))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
