@@ -12,11 +12,11 @@ from torch import nn
 from torchvision.models import resnet18
 
 from geossl.errors import UsageError
+from geossl.losses import info_nce
 from geossl.models import batch_norm, timm_models, torchvision_models
 from geossl.models.backbone import build_backbone, features, full_name, sees_batch
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.weights import init_backbone, load_backbone
-from geossl.train.losses import info_nce
 
 # Model, side of its images, width of its feature.
 MODELS = {

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from geossl.losses import info_nce, known_cross_entropy
 from geossl.models import batch_norm
 from geossl.models.heads import GeoHead, projection_head
 from geossl.models.moco import MoCo, build_encoder
-from geossl.train.losses import info_nce, known_cross_entropy
 
 # The names in the authors' checkpoints: torchvision's, with the MLP as fc, under each encoder.
 OWN_NAMES = {"queue", "queue_ptr"}

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -65,7 +65,9 @@ def effective_rank(gram: Tensor) -> float:
 
 def gradient_norm(gradients: Iterable[Tensor]) -> Tensor:
     """Euclidean length of all gradients together, on their device."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))  # noqa: SLF001 - has no public name
+    norms: Sequence[Tensor] = torch._foreach_norm(list(gradients))  # noqa: SLF001 - it has no public name in torch 2.6
+    total: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+    return total
 
 
 def infonce_ratio(loss: float, *, queue: int) -> float:

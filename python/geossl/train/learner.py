@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from geossl import losses
 from geossl.errors import UsageError
 from geossl.models import batch_norm
 from geossl.models.backbone import build_backbone, features
+from geossl.models.checkpointing import checkpoint_blocks
+from geossl.models.compiler import check_compiler
 from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
+from geossl.models.precision import autocast
 from geossl.models.seeds import seeded
 from geossl.models.weights import init_backbone
-from geossl.train import losses
+from geossl.train.figures import alignment, feature_std, gradient_norm, uniformity
 from geossl.train.ranks import ALONE
 from geossl.train.targets import level_vectors
 
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from geossl.config import TrainConfig
+    from geossl.config import Precision, TrainConfig
     from geossl.models.backbone import Encoder
     from geossl.train.ranks import Ranks
     from geossl.train.targets import GeoTargets, Targets
@@ -53,11 +58,6 @@ class Outputs(NamedTuple):
             torch.cat(place) if place else None,
         )
 
-    def gather(self, ranks: Ranks) -> Outputs:
-        """Those of the global batch."""
-        place = None if self.place is None else ranks.gather(self.place)
-        return Outputs(ranks.gather(self.feature), ranks.gather(self.projection), place)
-
     def detach(self) -> Outputs:
         """Without their graph."""
         place = None if self.place is None else self.place.detach()
@@ -67,14 +67,16 @@ class Outputs(NamedTuple):
 class Trained(nn.Module):
     """All that the optimizer trains, in one forward pass, as wrappers of modules (data-parallel) need it."""
 
-    def __init__(self, encoder: Encoder, head: GeoHead | None, *, reads: str) -> None:
+    def __init__(self, encoder: Encoder, head: GeoHead | None, *, reads: str, precision: Precision) -> None:
         super().__init__()
-        self.encoder, self.head, self._reads = encoder, head, reads
+        self.encoder, self.head, self._reads, self._precision = encoder, head, reads, precision
 
     def forward(self, images: Tensor) -> Outputs:
-        """float32 [B, C, H, W] -> outputs."""
-        feature = features(self.encoder, images)
-        projection = self.encoder.fc(feature)
+        """float32 [B, C, H, W] -> outputs; the encoder computes in the given precision."""
+        with autocast(self._precision, images.device):
+            feature = features(self.encoder, images)
+            projection = self.encoder.fc(feature)
+        feature, projection = feature.float(), projection.float()
         place = None if self.head is None else self.head(feature if self._reads == "backbone" else projection)
         return Outputs(feature, projection, place)
 
@@ -124,7 +126,7 @@ class Learner:
             UsageError: the groups of batch normalisation do not fit the processes and micro-batches.
 
         """
-        self._config = config
+        self._config, self._ranks = config, ranks
         model = config.model
         self.encoder = _build(config, bands=bands, classes=classes)
         """The query encoder."""
@@ -154,8 +156,10 @@ class Learner:
         if batch_norm.found(self.encoder):
             # The other arms have no keys; a single group is the whole batch, in any order.
             self.shuffles = config.contrastive and model.bn_groups > 1
-            self._group(model.bn_groups, parts=config.accumulate, ranks=ranks)
-        self.trained: nn.Module = Trained(self.encoder, self.head, reads=config.geo.feature)
+            self._group(model.bn_groups, parts=config.accumulate)
+        if model.checkpointing:
+            checkpoint_blocks(self.encoder)
+        self.trained: nn.Module = Trained(self.encoder, self.head, reads=config.geo.feature, precision=config.precision)
         """What a forward pass with gradients goes through; calling it gives `Outputs`."""
 
     def start_from(self, path: Path, *, band_names: Sequence[str] | None) -> None:
@@ -173,9 +177,16 @@ class Learner:
             self._spacing = self._spacing.to(device)
         return self
 
-    def distribute(self, ranks: Ranks) -> None:
+    def compile(self) -> None:
+        """Have the encoders compiled, in place, where they are. Raises UsageError where torch cannot compile."""
+        check_compiler(next(self.encoder.parameters()).device)
+        self.trained.compile()
+        if isinstance(self.model, MoCo):
+            self.model.encoder_k.compile()
+
+    def distribute(self) -> None:
         """Average the gradients over the processes, during the backward pass. After `to`."""
-        if ranks.world > 1:
+        if self._ranks.world > 1:
             # On the CPU this keeps the buckets as they are from the first step on, so that a resumed run adds up in
             # the same order as one that was not stopped.
             fixed = next(self.trained.parameters()).device.type == "cpu"
@@ -219,14 +230,27 @@ class Learner:
         figures = {"loss": loss, **figures}
         return Part(loss, {name: value.detach() for name, value in figures.items()}, out.detach())
 
-    def watch(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
-        """The figures that are no means over images, of the outputs for a whole batch."""
+    def watch(self, outputs: Outputs, targets: Targets, keys: Tensor | None) -> dict[str, Tensor]:
+        """The figures that are no means over images: of the global batch, and of the gradient.
+
+        Args:
+            outputs: for this process's part of the batch.
+            targets: its own.
+            keys: of the global batch.
+
+        """
+        gather = self._ranks.gather
         # The categories' logits may well collapse.
-        watched = outputs.feature if self._config.arm == "supervised" else outputs.projection
-        figures = {"feature_std": losses.feature_std(watched)}
+        watched = gather(outputs.feature if self._config.arm == "supervised" else outputs.projection)
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        figures = {"feature_std": feature_std(watched), "grad_norm": gradient_norm(gradients)}
+        if keys is not None:
+            queries = F.normalize(watched)
+            figures["alignment"] = alignment(queries, keys)
+            figures["uniformity"] = (uniformity(queries) + uniformity(keys)) / 2
         if self.head is not None:
-            place = self.head.place(_given(outputs.place))
-            figures["geo_km"] = losses.median_km(place, _given(targets.points), _given(targets.known))
+            place, points = gather(self.head.place(_given(outputs.place))), gather(_given(targets.points))
+            figures["geo_km"] = losses.median_km(place, points, points.isfinite().all(1))
         return figures
 
     def _geo(self, head: GeoHead, out: Outputs, targets: Targets, share: Share, figures: dict[str, Tensor]) -> Tensor:
@@ -247,8 +271,9 @@ class Learner:
             figures[name] = losses.top1(logits, labels) * share.known
         return loss
 
-    def _group(self, groups: int, *, parts: int, ranks: Ranks) -> None:
+    def _group(self, groups: int, *, parts: int) -> None:
         """Have batch normalisation see these groups of the global batch, wherever its parts are computed."""
+        ranks = self._ranks
         pieces = ranks.world * parts
         if groups % pieces == 0:
             if groups > pieces:

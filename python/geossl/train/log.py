@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from torch.utils.tensorboard import SummaryWriter
 
-from geossl.files import replacing
+from geossl.files import naming_full_disk, replacing
+from geossl.phases import phase
+from geossl.train import metrics_csv
+from geossl.train.board import Board
+from geossl.train.folder import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.data.stats import LoaderStats
+    from geossl.train.watch import Warnings
+    from geossl.train.weights_biases import WandbRun
 
 METRICS = "metrics.jsonl"
 """Name of the metrics file in a run folder."""
@@ -39,6 +47,8 @@ class Stopwatch:
         self._start = time.perf_counter()
         self._waited = 0.0
         self._images = 0
+        self.secs = 0.0
+        """Seconds between the last two readings."""
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """Pass the batches on, timing the wait for each."""
@@ -56,10 +66,19 @@ class Stopwatch:
         """Add a step of so many images."""
         self._images += images
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leave the time of the block out."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._start += time.perf_counter() - start
+
     def read(self) -> dict[str, float]:
         """Images a second (queries, not views) and the share of the time spent waiting for the loader."""
         now = time.perf_counter()
-        elapsed = max(now - self._start, 1e-9)
+        elapsed = self.secs = max(now - self._start, 1e-9)
         reading = {
             "images_per_sec": round(self._images / elapsed, 2),
             "loader_wait": round(min(self._waited / elapsed, 1.0), 4),
@@ -73,13 +92,16 @@ class RunLog:
 
     A row of metrics.jsonl has: step (completed steps), epoch (from 1), lr, loss and its parts, accuracies (geo_acc is
     that of the finest clusters, geo10_acc that of a coarser level of ten), geo_km (median distance of the places that
-    the geo head predicts to the true ones), feature_std (see `geossl.train.losses`), images_per_sec, loader_wait
-    (share of the time), and time (Unix seconds). Loss, accuracies and distance are that step's own, not averages.
-    TensorBoard gets the same figures.
+    the geo head predicts to the true ones), feature_std, grad_norm, images_per_sec, loader_wait (share of the time),
+    and time (Unix seconds); of the contrastive arms also alignment, uniformity, rankme, infonce_ratio, queue_age and
+    queue_age_mean. All are that step's own, not averages; `geossl.train.figures` has the formulas, docs/loss.md what
+    they mean. A row with which something begins to look wrong says so in `warnings`. TensorBoard gets the same
+    figures, and Weights & Biases if it is asked for; metrics.csv has the same rows, at the end of every epoch.
 
     The last row of an epoch also has what the loader did in it (in the part since a restart, if there was one):
     loader_ms_an_image, loader_decode_ms, loader_ready (batches, mean), loader_starved_secs, loader_idle_secs,
-    loader_mb_per_sec, and loader_failures ({reason: images so far}); see `geossl.data.stats`.
+    loader_mb_per_sec, and loader_failures ({reason: images so far}); see `geossl.data.stats`. Where `watch.knn_epochs`
+    asks for it, knn_acc and knn_macro_f1 too; see `geossl.train.online_knn`.
     """
 
     def __init__(
@@ -91,6 +113,8 @@ class RunLog:
         steps_an_epoch: int,
         done: int,
         stats: Callable[[], LoaderStats],
+        warnings: Warnings,
+        wandb: WandbRun | None = None,
     ) -> None:
         """Go on after `done` steps: later rows, which a killed run may have left, are dropped."""
         self.last: dict[str, Any] = _keep_rows(run / METRICS, up_to=done)
@@ -100,11 +124,15 @@ class RunLog:
         self._steps_an_epoch = steps_an_epoch
         self._every = max(steps_an_epoch // ROWS_AN_EPOCH, 1)
         self._done = done
+        self._run = run
         self._stats = stats
+        self._warnings, self._wandb = warnings, wandb
         self._seen = stats()
         self._start = self._last_line = time.perf_counter()
-        self._file = (run / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1)
+        self._path = run / METRICS
+        with naming_full_disk(run, hint=RESUME):
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = Board(run / TENSORBOARD, after=done)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -120,34 +148,60 @@ class RunLog:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
-        self._file.close()
-        self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish(failed=error is not None)
+        # What could not be written fails again here, and the first error says why.
+        with suppress(OSError) if error is not None else naming_full_disk(self._path.parent, hint=RESUME):
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
 
+    def due(self, step: int) -> bool:
+        """Whether a completed step gets a row."""
+        return step % self._every == 0 or step % self._steps_an_epoch == 0
+
+    def flush(self) -> None:
+        """Have all rows on the disk: a checkpoint that is there has its rows, too."""
+        with naming_full_disk(self._path, hint=RESUME):
+            os.fsync(self._file.fileno())
+        self._board.flush()
+
+    @phase("figures and log")
     def step(self, step: int, *, epoch: int, lr: float, figures: dict[str, float], watch: Stopwatch) -> None:
         """Note a completed step; `epoch` counts from 0."""
         self._progress.update(self._task, completed=step)
-        if step % self._every and step % self._steps_an_epoch:
+        if not self.due(step):
             return
-        row = {
+        row: dict[str, Any] = {
             "step": step,
             "epoch": epoch + 1,
             "lr": lr,
-            **figures,
+            # JSON has no infinity, and a gradient that a loss scale lets overflow is no reason to stop.
+            **{name: value if math.isfinite(value) else None for name, value in figures.items()},
             **watch.read(),
             "time": round(time.time(), 3),
         }
         loader = self._loader() if step % self._steps_an_epoch == 0 else None
         if loader is not None:
             row |= _figures(loader)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in row.items():
-            if name not in {"step", "epoch", "time", "loader_failures"}:
-                self._board.add_scalar(name, value, step)
+        if begun := self._warnings.of(row, secs=watch.secs):
+            row["warnings"] = begun
+        with naming_full_disk(self._path, hint=RESUME):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        untold = {"step", "epoch", "time"}
+        told = {name: value for name, value in row.items() if name not in untold and isinstance(value, int | float)}
+        self._board.add(told, step=step)
+        if self._wandb is not None:
+            self._wandb.log(row)
         self.last = row
+        for warning in begun:
+            self._console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
         if loader is not None:
+            metrics_csv.write(self._run / metrics_csv.NAME, read_metrics(self._run))
             line = f"epoch {epoch + 1}/{self._epochs}  loader: {loader}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._show(row)
@@ -190,7 +244,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 def _keep_rows(path: Path, *, up_to: int) -> dict[str, Any]:
     rows = [row for row in read_metrics(path.parent) if row["step"] <= up_to]
-    with replacing(path) as file:
+    with naming_full_disk(path, hint=RESUME), replacing(path) as file:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     return rows[-1] if rows else {}
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+SIGNAL = "signal"
+"""Name of what `Ranks.agree` adds to the figures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
@@ -91,18 +94,26 @@ class Ranks:
         place = coming.argsort(stable=True).argsort().to(images.device)
         return received[place].permute(0, 3, 1, 2)
 
-    def agree(self, figures: Mapping[str, Tensor], signal: int | None) -> tuple[dict[str, float], int | None]:
-        """The means of the figures over the processes, and the highest signal that any has got; all get the same.
+    def agree(self, figures: Mapping[str, Tensor], signal: int | None) -> dict[str, Tensor]:
+        """The means of the figures over the processes, on the device.
 
-        This is where the device is waited for, once a step.
+        With several processes there is one more, `SIGNAL`: the highest signal that any of them has got, or 0. So all
+        can stop after the same step.
         """
-        values = torch.stack(list(figures.values()))
         if self.world == 1:
-            return dict(zip(figures, values.tolist(), strict=True)), signal
-        rows = self.gather(torch.cat([values, values.new_tensor([signal or 0])])[None]).tolist()
-        *columns, signals = zip(*rows, strict=True)
-        means = [sum(column) / self.world for column in columns]
-        return dict(zip(figures, means, strict=True)), int(max(signals)) or None
+            return dict(figures)
+        values = torch.stack([value.float() for value in figures.values()])
+        rows = self.gather(torch.cat([values, values.new_tensor([signal or 0])])[None])
+        means = rows[:, :-1].mean(0)
+        return dict(zip((*figures, SIGNAL), (*means, rows[:, -1].amax()), strict=True))
+
+    def each(self, value: Any) -> list[Any]:
+        """What each process gives, for all."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
 
     def subset(self, size: int) -> Any:
         """The process group of the run of `size` processes that this one is in; None for all of them."""
@@ -111,20 +122,9 @@ class Ranks:
         group, _ = dist.new_subgroups(size)
         return group
 
-    def tell(self, value: Any) -> Any:
-        """What the first process gives, for all."""
-        if self.world == 1:
-            return value
-        told = [value]
-        dist.broadcast_object_list(told)
-        return told[0]
-
     def check_alike(self, what: Mapping[str, Any]) -> None:
         """Raise UsageError, with the names of what differs, unless all processes give the same."""
-        if self.world == 1:
-            return
-        rows: list[Any] = [None] * self.world
-        dist.all_gather_object(rows, dict(what))
+        rows = self.each(dict(what))
         differ = [name for name in what if any(row[name] != what[name] for row in rows)]
         if differ:
             raise UsageError(

@@ -10,8 +10,11 @@ import torch
 
 from geossl.augment import augment
 from geossl.models import batch_norm
+from geossl.models.checkpointing import buffers_kept
 from geossl.models.moco import MoCo
+from geossl.models.precision import autocast
 from geossl.models.seeds import generator
+from geossl.phases import phase
 from geossl.train.learner import Outputs, Share
 from geossl.train.ranks import ALONE
 
@@ -34,6 +37,7 @@ class Stepper:
         *,
         learner: Learner,
         optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
         loader: Loader,
         targets: Targets,
         ranks: Ranks = ALONE,
@@ -44,13 +48,14 @@ class Stepper:
             config: the settings; everything automatic must be resolved.
             learner: on the device `config.device`.
             optimizer: of the learner's parameters.
+            scaler: of the loss; see `geossl.models.precision`.
             loader: whose batches `step` gets.
             targets: what each row of the index is to predict.
             ranks: the processes that train together.
 
         """
         self._config, self._learner, self._optimizer = config, learner, optimizer
-        self._loader, self._targets, self._ranks = loader, targets, ranks
+        self._scaler, self._loader, self._targets, self._ranks = scaler, loader, targets, ranks
         self._device = torch.device(config.device)
         self._mean, self._std = (torch.tensor(v, device=self._device) for v in (config.color.mean, config.color.std))
 
@@ -84,28 +89,46 @@ class Stepper:
                 known=labelled if known is None else known[cut].sum() * ranks.world / labelled,
             )
             with nullcontext() if cut.stop == len(rows) else learner.gathering():
-                key = None if own is None else own[cut]
-                part = learner.part(views[0, cut], keys=key, targets=targets.cut(cut), share=share)
-                part.loss.backward()  # type: ignore[no-untyped-call]
+                with phase("forward"):
+                    key = None if own is None else own[cut]
+                    part = learner.part(views[0, cut], keys=key, targets=targets.cut(cut), share=share)
+                self._backward(part.loss)
             made.append(part)
         if moco is not None and keys is not None:
             moco.enqueue(keys)
-        self._optimizer.step()
+        self._move()
         ranks.average(batch_norm.running_statistics(learner.model))
         figures = {name: reduce(torch.add, [part.figures[name] for part in made]) for name in made[0].figures}
-        outputs = Outputs.together([part.outputs for part in made]).gather(ranks)
-        return figures | learner.watch(outputs, targets.gather(ranks)), len(rows) * ranks.world
+        outputs = Outputs.together([part.outputs for part in made])
+        return figures | learner.watch(outputs, targets, keys), len(rows) * ranks.world
 
     def _encode_keys(self, moco: MoCo, images: Tensor, number: int) -> Tensor:
         """The keys of the global batch, in its order, from this process's part of the images."""
         order = self._shuffle(len(images) * self._ranks.world, number)
         if order is not None:
             images = self._ranks.take(images, order)
-        keys = self._ranks.gather(moco.encode_keys(images, parts=self._config.accumulate))
+        with phase("forward"), autocast(self._config.precision, self._device):
+            keys = moco.encode_keys(images, parts=self._config.accumulate)
+        keys = self._ranks.gather(keys)
         if order is None:
             return keys
         return torch.empty_like(keys).index_copy_(0, order.to(self._device, non_blocking=True), keys)
 
+    @phase("backward")
+    def _backward(self, loss: Tensor) -> None:
+        scaled = self._scaler.scale(loss)
+        with buffers_kept(self._learner.encoder) if self._config.model.checkpointing else nullcontext():
+            scaled.backward()  # type: ignore[no-untyped-call]
+
+    @phase("optimizer")
+    def _move(self) -> None:
+        """Move the weights; of fp16, only where no gradient has overflown."""
+        # From here on, whoever looks at the gradients sees the loss's own.
+        self._scaler.unscale_(self._optimizer)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    @phase("augment")
     def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
 
