@@ -19,11 +19,11 @@ from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import GeosslError, UsageError
-from geossl.models.backbone import CHECKPOINT, load_backbone
+from geossl.models.weights import CHECKPOINT, load_backbone
 from geossl.train import train
 from geossl.train.data import automatic_queue
 from geossl.train.engine import cosine_lr
-from geossl.train.log import RunLog, read_metrics
+from geossl.train.log import read_metrics
 from geossl.train.step import Stepper
 
 SMALL = {
@@ -127,7 +127,7 @@ def test_every_arm_trains_and_its_encoder_loads(data, arm):
     assert (loaded.name, loaded.bands, loaded.size, loaded.mean) == ("resnet18", 3, 32, (0.485, 0.456, 0.406))
     assert loaded.settings["arm"] == arm
     state = load(result)["state_dict"]
-    assert torch.equal(state["module.encoder_q.conv1.weight"], loaded.module.conv1.weight)
+    assert torch.equal(state["module.encoder_q.conv1.weight"], loaded.module.body.conv1.weight)
 
 
 def test_the_checkpoint_has_the_authors_names(data):
@@ -239,15 +239,16 @@ def test_sigint_saves_then_interrupts(data, monkeypatch):
 
 
 def send_signal(patch, number, *, at):
-    """Make the process signal itself once step `at` is logged."""
-    log_step = RunLog.step
+    """Make the process signal itself in step `at`."""
+    take_step = Stepper.step
 
-    def step(self, count, **rest):
-        log_step(self, count, **rest)
-        if count == at:
+    def step(self, batch, **rest):
+        made = take_step(self, batch, **rest)
+        if rest["number"] + 1 == at:
             os.kill(os.getpid(), number)
+        return made
 
-    patch.setattr(RunLog, "step", step)
+    patch.setattr(Stepper, "step", step)
 
 
 @pytest.mark.parametrize("arm", ["geo_tp", "geoloc", "supervised"])

@@ -1,11 +1,11 @@
-"""The training loop: one for all arms, on the CPU or one GPU."""
+"""The training loop: one for all arms, on the CPU, a GPU, or many."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from geossl.data.loader import Loader
 from geossl.errors import GeosslError, UsageError
 from geossl.files import naming_full_disk, replacing
 from geossl.models.precision import gradient_scaler
-from geossl.phases import phase
 from geossl.train import checkpoint
 from geossl.train import resume as origins
 from geossl.train.checkpoint import TrainState
@@ -26,6 +25,7 @@ from geossl.train.folder import CONFIG, RESUME, FailureList, Room, held
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
 from geossl.train.profile import Profile
+from geossl.train.ranks import joined
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
 from geossl.train.upload import uploaded
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from torch import Tensor
-
+    from geossl.train.ranks import Ranks
     from geossl.train.resume import Resume
 
 
@@ -85,16 +84,20 @@ def train(
         KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM and
             SIGUSR1 the same is done, and the call returns. A second signal acts at once.
 
+    Processes that torchrun has started train together (see `geossl.train.ranks`): each makes this call, and the first
+    one writes and prints. A signal to any of them stops all after the same step.
+
     """
-    console = console or Console()
-    with held(config.out, console=console):
-        return _train(config, resume=resume, profile=profile, console=console)
+    with joined(config.device) as ranks:
+        console = (console or Console()) if ranks.first else Console(quiet=True)
+        with held(config.out, console=console) if ranks.first else nullcontext():
+            return _train(config, resume=resume, profile=profile, console=console, ranks=ranks)
 
 
-def _train(config: TrainConfig, *, resume: Resume | None, profile: int, console: Console) -> TrainResult:
+def _train(config: TrainConfig, *, resume: Resume | None, profile: int, console: Console, ranks: Ranks) -> TrainResult:
     started = time.perf_counter()
     run = config.out
-    origin = origins.find(run, resume, console=console)
+    origin = origins.find(run, resume, ranks=ranks, console=console)
     if origin is not None:
         config = origins.with_resolved(config, origin, console=console)
     data = read_data(config)
@@ -113,15 +116,24 @@ def _train(config: TrainConfig, *, resume: Resume | None, profile: int, console:
                 metrics=(read_metrics(run) or [{}])[-1],
                 secs=time.perf_counter() - started,
             )
-    state = _start(config, data)
+    ranks.check_alike(
+        {
+            "settings": config.model_dump(mode="json", exclude={"device"}),
+            "images": data.index.content_hash,
+            "labels": data.labels_hash,
+            "checkpoint": None if origin is None else origin.step,
+        }
+    )
+    state = _start(config, data, ranks)
     if origin is None and config.init_from is not None:
         state.learner.start_from(config.init_from, band_names=data.samples.names)
     _announce(state, console=console)
     room = Room(run, size=checkpoint.size(state), files=config.keep, console=console)
     if origin is not None:
         origins.enter(origin, state, console=console)
-    with naming_full_disk(run / CONFIG, hint=RESUME), replacing(run / CONFIG) as file:
-        file.write(dump_yaml(config).encode())
+    if ranks.first:
+        with naming_full_disk(run / CONFIG, hint=RESUME), replacing(run / CONFIG) as file:
+            file.write(dump_yaml(config).encode())
     metrics = _fit(state, room=room, profile=profile, console=console)
     return TrainResult(
         run=run,
@@ -141,7 +153,7 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
 def _fit(state: TrainState, *, room: Room, profile: int, console: Console) -> dict[str, Any]:
     """Train until the last epoch's end or a signal; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
-    run, device = config.out, torch.device(config.device)
+    run, device, ranks = config.out, torch.device(config.device), state.ranks
     stepper = Stepper(
         config,
         learner=state.learner,
@@ -149,26 +161,32 @@ def _fit(state: TrainState, *, room: Room, profile: int, console: Console) -> di
         scaler=state.scaler,
         loader=loader,
         targets=state.data.targets(),
+        ranks=ranks,
     )
-    log = RunLog(
-        run,
-        console=console,
-        epochs=config.epochs,
-        steps_an_epoch=len(loader),
-        done=state.step,
-        stats=loader.stats,
-    )
-    profiler = Profile(config, steps=profile, console=console)
-    failures = FailureList(run, loader.failures)
+    log = None
+    if ranks.first:
+        log = RunLog(
+            run,
+            console=console,
+            epochs=config.epochs,
+            steps_an_epoch=len(loader),
+            done=state.step,
+            stats=loader.stats,
+        )
+    profiler = Profile(config, steps=profile if ranks.first else 0, console=console)
+    failures = FailureList(run, loader.failures, rank=ranks.rank)
+    stopped_by = None
 
     def save() -> None:
         # What a checkpoint stands for is on the disk before it is.
-        log.flush()
         failures.write()
-        checkpoint.save(state)
-        room.look()
+        if log is not None:
+            log.flush()
+            checkpoint.save(state)
+            room.look()
+        ranks.wait()
 
-    with failures, log, StopRequest() as stop, _backends(device), profiler:
+    with failures, log or nullcontext(), StopRequest() as stop, _backends(device), profiler:
         while state.epoch < config.epochs:
             if loader.epoch != state.epoch:
                 loader.set_epoch(state.epoch)
@@ -179,34 +197,41 @@ def _fit(state: TrainState, *, room: Room, profile: int, console: Console) -> di
             for batch in profiler.watch(watch.watch(uploaded(loader, device))):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
-                figures = _read(made)
+                figures, stopped_by = ranks.agree(made, stop.signal)
                 if not math.isfinite(figures["loss"]):
                     where = f"at step {state.step} of epoch {state.epoch + 1}"
                     raise GeosslError(f"{run}: the loss is {figures['loss']} {where}; try a smaller optim.lr")
                 watch.count(images)
-                log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
-                if stop.signal is not None:
+                if log is not None:
+                    log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
+                if stopped_by is not None:
                     break
                 if config.save_steps and state.step % config.save_steps == 0 and not state.epoch_done:
                     save()
             if state.epoch_done:
                 state.epoch += 1
             save()
-            if stop.signal is not None:
-                hint = f"stopped by {stop.signal.name} and saved; go on with --resume auto"
+            if stopped_by is not None:
+                hint = f"stopped by {signal.Signals(stopped_by).name} and saved; go on with --resume auto"
                 console.print(f"{run}: step {state.step}: {hint}", highlight=False)
-                if stop.signal == signal.SIGINT:
+                if stopped_by == signal.SIGINT:
                     raise KeyboardInterrupt
                 break
-    return log.last
+    return {} if log is None else log.last
 
 
 def _announce(state: TrainState, *, console: Console) -> None:
     """What is about to run, and the memory that its loader may take."""
     config, loader = state.config, state.loader
     model = f"{config.model.backbone} at {config.crop.size} pixels on {config.device}"
+    ranks, part = state.ranks, config.batch // (state.ranks.world * config.accumulate)
     work = f"{len(state.data.rows):,} images, {len(loader):,} steps of {config.batch} an epoch, {config.epochs} epochs"
     console.print(f"{config.arm}: {model}; {work}", highlight=False, soft_wrap=True)
+    if config.batch != part:
+        pieces = [(ranks.world, "processes"), (config.accumulate, "micro-batches")]
+        product = " x ".join([f"{count} {name}" for count, name in pieces if count > 1])
+        rate = f"learning rate {config.optim.lr:g} for the whole batch"
+        console.print(f"{config.batch} images a step = {product} x {part}; {rate}", highlight=False, soft_wrap=True)
     if state.data.alone:
         does = "left out" if config.pairs.alone == "leave_out" else "each is two crops of itself"
         console.print(f"pairs: {state.data.alone:,} images have no allowed other date: {does}", highlight=False)
@@ -217,7 +242,9 @@ def _announce(state: TrainState, *, console: Console) -> None:
         console.print(hint, highlight=False)
 
 
-def _start(config: TrainConfig, data: TrainData) -> TrainState:
+def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
+    if ranks.world > 1 and config.loader.on_error == "skip":
+        raise UsageError("loader.on_error: skip would leave the processes with unequal batches; use substitute")
     device = torch.device(config.device)
     mean, std = config.color.mean, config.color.std
     if mean is None or std is None:
@@ -237,10 +264,13 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         train=True,
         loader=config.loader,
         pin=device.type == "cuda",
+        rank=ranks.rank,
+        world=ranks.world,
     )
-    learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo).to(device)
+    learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo, ranks=ranks).to(device)
     if config.compile:
         learner.compile()
+    learner.distribute(ranks)
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,
@@ -249,13 +279,15 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         fused=device.type == "cuda",  # on a CPU it gives the same bits, and is no faster
     )
     scaler = gradient_scaler(config.precision, device)
-    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, scaler=scaler, loader=loader)
-
-
-@phase("figures and log")
-def _read(figures: dict[str, Tensor]) -> dict[str, float]:
-    """The figures as numbers, waiting for the device once."""
-    return dict(zip(figures, torch.stack(list(figures.values())).tolist(), strict=True))
+    return TrainState(
+        config=config,
+        data=data,
+        learner=learner,
+        optimizer=optimizer,
+        scaler=scaler,
+        loader=loader,
+        ranks=ranks,
+    )
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class RunLog:
 
     A row of metrics.jsonl has: step (completed steps), epoch (from 1), lr, loss and its parts, accuracies (geo_acc is
     that of the finest clusters, geo10_acc that of a coarser level of ten), geo_km (median distance of the places that
-    the geo head predicts to the true ones), feature_std (see `geossl.train.losses`), images_per_sec, loader_wait
+    the geo head predicts to the true ones), feature_std (see `geossl.losses`), images_per_sec, loader_wait
     (share of the time), and time (Unix seconds). Loss, accuracies and distance are that step's own, not averages.
     TensorBoard gets the same figures.
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from geossl.config import TrainConfig, explain, flatten
 from geossl.errors import UsageError
-from geossl.models.backbone import CHECKPOINT
+from geossl.models.weights import CHECKPOINT
 from geossl.train import checkpoint
 from geossl.train.checkpoint import BEST, DamagedError, TrainState
 from geossl.train.folder import CONFIG, LOCK
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.train.data import TrainData
+    from geossl.train.ranks import Ranks
 
 Resume = Literal["auto"] | Path
 
@@ -60,13 +61,22 @@ class Origin:
         return step
 
 
-def find(run: Path, resume: Resume | None, *, console: Console) -> Origin | None:
+def find(run: Path, resume: Resume | None, *, ranks: Ranks, console: Console) -> Origin | None:
     """The checkpoint that the run folder's run goes on from, as `train` is asked to; None to start.
 
     Raises:
         UsageError: the folder is not free for it, or there is no whole checkpoint.
 
     """
+    found = _find(run, resume, console=console) if ranks.first else None
+    told = ranks.tell(None if found is None else (found.file, found.own))
+    if told is None or ranks.first:
+        return found
+    file, own = told
+    return Origin(file=file, content=checkpoint.read(file), own=own)
+
+
+def _find(run: Path, resume: Resume | None, *, console: Console) -> Origin | None:
     taken = any(file.name != LOCK for file in run.iterdir())
     if resume is None:
         if taken:
@@ -142,6 +152,8 @@ def enter(origin: Origin, state: TrainState, *, console: Console) -> None:
     """Bring the state, and the run folder, to where the checkpoint was written."""
     run, step = state.config.out, origin.step
     checkpoint.restore(origin.content, state)
+    if not state.ranks.first:
+        return
     if not origin.own:
         state.best = None  # of a best.pt that stays in the other run
         # From the first moment there is a checkpoint here: what stops before the first step goes on, too.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from geossl import losses
 from geossl.data.clusters import Clusters, default_path
 from geossl.data.coordinates import place_coordinates, unit_vectors
 from geossl.errors import UsageError
-from geossl.train import losses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from geossl.config import GeoTarget, TrainConfig
     from geossl.data.index import Index
+    from geossl.train.ranks import Ranks
 
 
 class Targets(NamedTuple):
@@ -47,6 +48,10 @@ class Targets(NamedTuple):
     def cut(self, part: slice) -> Targets:
         """Those of a part of the batch."""
         return Targets(*(None if values is None else values[part] for values in self))
+
+    def gather(self, ranks: Ranks) -> Targets:
+        """Those of the global batch."""
+        return Targets(*(None if values is None else ranks.gather(values) for values in self))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
