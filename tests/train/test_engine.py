@@ -23,7 +23,7 @@ from geossl.models.weights import CHECKPOINT, load_backbone
 from geossl.train import train
 from geossl.train.data import automatic_queue
 from geossl.train.engine import cosine_lr
-from geossl.train.log import RunLog, read_metrics
+from geossl.train.log import read_metrics
 from geossl.train.step import Stepper
 
 SMALL = {
@@ -239,15 +239,16 @@ def test_sigint_saves_then_interrupts(data, monkeypatch):
 
 
 def send_signal(patch, number, *, at):
-    """Make the process signal itself once step `at` is logged."""
-    log_step = RunLog.step
+    """Make the process signal itself in step `at`."""
+    take_step = Stepper.step
 
-    def step(self, count, **rest):
-        log_step(self, count, **rest)
-        if count == at:
+    def step(self, batch, **rest):
+        made = take_step(self, batch, **rest)
+        if rest["number"] + 1 == at:
             os.kill(os.getpid(), number)
+        return made
 
-    patch.setattr(RunLog, "step", step)
+    patch.setattr(Stepper, "step", step)
 
 
 @pytest.mark.parametrize("arm", ["geo_tp", "geoloc", "supervised"])

@@ -99,7 +99,6 @@ def train(
     with joined(config.device) as ranks:
         console = (console or Console()) if ranks.first else Console(quiet=True)
         with held(config.out, console=console) if ranks.first and not dry_run else nullcontext():
-            ranks.wait()  # until the folder is there
             return _train(config, resume=resume, profile=profile, dry_run=dry_run, console=console, ranks=ranks)
 
 
@@ -109,7 +108,7 @@ def _train(
     started = time.perf_counter()
     run, origin, faults = config.out, None, Faults()
     with faults.noted():
-        origin = origins.find(run, resume, console=console)
+        origin = origins.find(run, resume, ranks=ranks, console=console)
     if origin is not None:
         config = origins.with_resolved(config, origin, console=console)
     data = read_data(config, new=origin is None, faults=faults)

@@ -131,12 +131,12 @@ class Room:
 
 
 class FailureList:
-    """The images that could not be read, over all the processes that the run has been; written at the block's end."""
+    """The images that could not be read since the run began; written at the block's end."""
 
     def __init__(self, run: Path, failures: Callable[[], Sequence[tuple[str, str]]], *, rank: int = 0) -> None:
         """List in the run folder what `failures` gives: (path, reason) of each so far in this process.
 
-        Of several processes each but the first has a list of its own.
+        Each of several processes, which read their own parts of the batches, has a list of its own.
         """
         self._path = run / (FAILURES if rank == 0 else f"failures-rank{rank}.jsonl")
         self._failures, self._written = failures, 0

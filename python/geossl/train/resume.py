@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.train.data import TrainData
+    from geossl.train.ranks import Ranks
 
 Resume = Literal["auto"] | Path
 
@@ -60,13 +61,22 @@ class Origin:
         return step
 
 
-def find(run: Path, resume: Resume | None, *, console: Console) -> Origin | None:
+def find(run: Path, resume: Resume | None, *, ranks: Ranks, console: Console) -> Origin | None:
     """The checkpoint that the run folder's run goes on from, as `train` is asked to; None to start.
 
     Raises:
         UsageError: the folder is not free for it, or there is no whole checkpoint.
 
     """
+    found = _find(run, resume, console=console) if ranks.first else None
+    told = ranks.tell(None if found is None else (found.file, found.own))
+    if told is None or ranks.first:
+        return found
+    file, own = told
+    return Origin(file=file, content=checkpoint.read(file), own=own)
+
+
+def _find(run: Path, resume: Resume | None, *, console: Console) -> Origin | None:
     if run.exists() and not run.is_dir():
         raise UsageError(f"{run}: not a folder; use another --out")
     taken = run.exists() and any(file.name != LOCK for file in run.iterdir())
