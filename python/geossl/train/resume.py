@@ -69,7 +69,7 @@ def find(run: Path, resume: Resume | None, *, ranks: Ranks, console: Console) ->
 
     """
     found = _find(run, resume, console=console) if ranks.first else None
-    told = ranks.tell(None if found is None else (found.file, found.own))
+    told = ranks.each(None if found is None else (found.file, found.own))[0]
     if told is None or ranks.first:
         return found
     file, own = told
