@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from geossl.config import make_config
-from geossl.train import train as run
-from geossl.train.log import read_metrics
+from geossl.training import train as run
+from geossl.training.log import read_metrics
 from trainer_job import Steps, TrainJob
 
 PACKAGES = ("geossl", "torch", "torchvision")

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from geossl.config import make_config, read_recipe
 from geossl.data.loader import Loader
 from geossl.models.seeds import generator
-from geossl.train import engine
-from geossl.train.data import read_data, resolve
-from geossl.train.learner import Learner
-from geossl.train.log import read_metrics
+from geossl.training import engine
+from geossl.training.data import read_data, resolve
+from geossl.training.learner import Learner
+from geossl.training.log import read_metrics
 from trainer_sets import make_folder
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from geossl.config import make_config, read_recipe
-from geossl.train import train
-from geossl.train.log import read_metrics
+from geossl.training import train
+from geossl.training.log import read_metrics
 from trainer_sets import make_folder
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ def train(
         print(annotated_yaml(chosen, layers), end="")
         return
 
-    from geossl.train import train as run
+    from geossl.training import train as run
 
     result = run(chosen, resume=resume, profile=profile, dry_run=dry_run)
     if dry_run:

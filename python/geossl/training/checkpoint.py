@@ -23,17 +23,17 @@ from geossl.errors import UsageError
 from geossl.files import naming_full_disk, replacing, temporary_name
 from geossl.models.weights import CHECKPOINT, read_checkpoint
 from geossl.phases import phase
-from geossl.train.folder import RESUME
-from geossl.train.ranks import ALONE
+from geossl.training.folder import RESUME
+from geossl.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from geossl.config import TrainConfig
     from geossl.data.loader import Loader
-    from geossl.train.data import TrainData
-    from geossl.train.learner import Learner
-    from geossl.train.ranks import Ranks
+    from geossl.training.data import TrainData
+    from geossl.training.learner import Learner
+    from geossl.training.ranks import Ranks
 
 FORMAT = 1
 """Version of the `geossl` part."""

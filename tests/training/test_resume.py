@@ -18,8 +18,8 @@ from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.models.weights import CHECKPOINT
-from geossl.train import train
-from geossl.train.log import read_metrics
+from geossl.training import train
+from geossl.training.log import read_metrics
 
 
 def make_images(folder):

@@ -21,9 +21,9 @@ from geossl.models.moco import MoCo, build_encoder
 from geossl.models.precision import autocast
 from geossl.models.seeds import seeded
 from geossl.models.weights import init_backbone
-from geossl.train.figures import alignment, feature_std, gradient_norm, uniformity
-from geossl.train.ranks import ALONE
-from geossl.train.targets import level_vectors
+from geossl.training.figures import alignment, feature_std, gradient_norm, uniformity
+from geossl.training.ranks import ALONE
+from geossl.training.targets import level_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from geossl.config import Precision, TrainConfig
     from geossl.models.backbone import Encoder
-    from geossl.train.ranks import Ranks
-    from geossl.train.targets import GeoTargets, Targets
+    from geossl.training.ranks import Ranks
+    from geossl.training.targets import GeoTargets, Targets
 
 
 class Outputs(NamedTuple):

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from geossl.config import make_config, read_yaml
-from geossl.train import train
-from geossl.train.log import RunLog
+from geossl.training import train
+from geossl.training.log import RunLog
 
 
 def main(settings: Path, last_step: int) -> None:

@@ -13,8 +13,8 @@ import torch
 from geossl.errors import GeosslError
 from geossl.models.moco import MoCo
 from geossl.phases import phase
-from geossl.train import bad_batch, figures
-from geossl.train.ranks import ALONE
+from geossl.training import bad_batch, figures
+from geossl.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from geossl.config import TrainConfig
     from geossl.data.index import Index
     from geossl.data.loader import Batch
-    from geossl.train.learner import Learner
-    from geossl.train.ranks import Ranks
-    from geossl.train.step import Stepper
+    from geossl.training.learner import Learner
+    from geossl.training.ranks import Ranks
+    from geossl.training.step import Stepper
 
 COLLAPSED_STD = 0.12
 """feature_std below which an encoder is taken to have collapsed. What the bounds rest on is in docs/loss.md."""

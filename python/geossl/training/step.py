@@ -15,17 +15,17 @@ from geossl.models.moco import MoCo
 from geossl.models.precision import autocast
 from geossl.models.seeds import generator
 from geossl.phases import phase
-from geossl.train.learner import Outputs, Share
-from geossl.train.ranks import ALONE
+from geossl.training.learner import Outputs, Share
+from geossl.training.ranks import ALONE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from geossl.config import TrainConfig
     from geossl.data.loader import Batch, Loader
-    from geossl.train.learner import Learner
-    from geossl.train.ranks import Ranks
-    from geossl.train.targets import Targets
+    from geossl.training.learner import Learner
+    from geossl.training.ranks import Ranks
+    from geossl.training.targets import Targets
 
 
 class Stepper:

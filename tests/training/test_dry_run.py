@@ -10,8 +10,8 @@ from geossl.cli import main
 from geossl.config import make_config
 from geossl.data.loader import Loader
 from geossl.errors import Faults, UsageError
-from geossl.train import train
-from geossl.train.dry_run import PeakMemory
+from geossl.training import train
+from geossl.training.dry_run import PeakMemory
 
 SMALL = [
     "--crop.size",
@@ -41,7 +41,7 @@ def test_a_run_is_described_and_nothing_is_written(
     words = ["--recipe", "geo_tp", "--data", planet, "--out", tmp_path / "run", *SMALL, "--epochs", "3"]
     told = dry_run(capsys, *words, "--accumulate", "2")
     loader_rows = make_config({"arm": "geo_tp", "data": planet, "out": "x", "batch": 16})
-    from geossl.train.data import read_data
+    from geossl.training.data import read_data
 
     data = read_data(loader_rows)
     images, places = len(data.rows), len(set(data.index.places[data.rows].tolist()))

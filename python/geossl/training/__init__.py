@@ -1,5 +1,5 @@
 """Training: one loop for every arm, its checkpoints and its log."""
 
-from geossl.train.engine import TrainResult, train
+from geossl.training.engine import TrainResult, train
 
 __all__ = ["TrainResult", "train"]

@@ -11,15 +11,15 @@ from pydantic import ValidationError
 from geossl.config import TrainConfig, explain, flatten
 from geossl.errors import UsageError
 from geossl.models.weights import CHECKPOINT
-from geossl.train import checkpoint
-from geossl.train.checkpoint import BEST, DamagedError, TrainState
-from geossl.train.folder import CONFIG, LOCK
+from geossl.training import checkpoint
+from geossl.training.checkpoint import BEST, DamagedError, TrainState
+from geossl.training.folder import CONFIG, LOCK
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from geossl.train.data import TrainData
-    from geossl.train.ranks import Ranks
+    from geossl.training.data import TrainData
+    from geossl.training.ranks import Ranks
 
 Resume = Literal["auto"] | Path
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from geossl.config import TrainConfig
     from geossl.models.backbone import Encoder
-    from geossl.train.data import TrainData
+    from geossl.training.data import TrainData
 
 BANK_IMAGES = 4096
 """Most images of the bank."""

@@ -17,29 +17,29 @@ from geossl.data.loader import Loader
 from geossl.errors import Faults, UsageError
 from geossl.files import naming_full_disk, replacing
 from geossl.models.precision import gradient_scaler
-from geossl.train import checkpoint, weights_biases
-from geossl.train import resume as origins
-from geossl.train.checkpoint import TrainState
-from geossl.train.data import TrainData, read_data, resolve
-from geossl.train.dry_run import show_dry_run
-from geossl.train.folder import CONFIG, RESUME, FailureList, Room, held
-from geossl.train.learner import Learner
-from geossl.train.log import RunLog, Stopwatch, read_metrics
-from geossl.train.online_knn import OnlineKnn
-from geossl.train.profile import Profile
-from geossl.train.ranks import SIGNAL, joined
-from geossl.train.signals import StopRequest
-from geossl.train.step import Stepper
-from geossl.train.upload import uploaded
-from geossl.train.watch import Warnings, Watcher
-from geossl.train.weights_biases import WandbRun
+from geossl.training import checkpoint, weights_biases
+from geossl.training import resume as origins
+from geossl.training.checkpoint import TrainState
+from geossl.training.data import TrainData, read_data, resolve
+from geossl.training.dry_run import show_dry_run
+from geossl.training.folder import CONFIG, RESUME, FailureList, Room, held
+from geossl.training.learner import Learner
+from geossl.training.log import RunLog, Stopwatch, read_metrics
+from geossl.training.online_knn import OnlineKnn
+from geossl.training.profile import Profile
+from geossl.training.ranks import SIGNAL, joined
+from geossl.training.signals import StopRequest
+from geossl.training.step import Stepper
+from geossl.training.upload import uploaded
+from geossl.training.watch import Warnings, Watcher
+from geossl.training.weights_biases import WandbRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from geossl.train.ranks import Ranks
-    from geossl.train.resume import Resume
+    from geossl.training.ranks import Ranks
+    from geossl.training.resume import Resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def train(
     """Train an encoder, and leave its checkpoint, settings and metrics in the folder `config.out`.
 
     The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/ (see
-    `geossl.train.checkpoint`), metrics.jsonl and tensorboard/ (see `geossl.train.log`), and failures.jsonl if
+    `geossl.training.checkpoint`), metrics.jsonl and tensorboard/ (see `geossl.training.log`), and failures.jsonl if
     images could not be read. The checkpoint is written after every epoch and every `save_steps` steps.
 
     Args:
@@ -80,8 +80,8 @@ def train(
             for bit those of an uninterrupted run, or starts if there is no checkpoint. A checkpoint file, or a run's
             folder, is where to go on instead: in the folder's own run, what came after it is dropped; at another
             run's, a new run begins, and the folder must be free. None starts a new run.
-        profile: measure this many steps after the first few; see `geossl.train.profile`.
-        dry_run: take a few steps, show what the run is and what it takes (see `geossl.train.dry_run`), and write
+        profile: measure this many steps after the first few; see `geossl.training.profile`.
+        dry_run: take a few steps, show what the run is and what it takes (see `geossl.training.dry_run`), and write
             nothing.
         console: where progress is shown; by default standard output.
 
@@ -92,8 +92,8 @@ def train(
         KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM and
             SIGUSR1 the same is done, and the call returns. A second signal acts at once.
 
-    Processes that torchrun has started train together (see `geossl.train.ranks`): each makes this call, and the first
-    one writes and prints. A signal to any of them stops all after the same step.
+    Processes that torchrun has started train together (see `geossl.training.ranks`): each makes this call, and the
+    first one writes and prints. A signal to any of them stops all after the same step.
 
     """
     with joined(config.device) as ranks:

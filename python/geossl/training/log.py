@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from geossl.files import naming_full_disk, replacing
 from geossl.phases import phase
-from geossl.train import metrics_csv
-from geossl.train.board import Board
-from geossl.train.folder import RESUME
+from geossl.training import metrics_csv
+from geossl.training.board import Board
+from geossl.training.folder import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.data.stats import LoaderStats
-    from geossl.train.watch import Warnings
-    from geossl.train.weights_biases import WandbRun
+    from geossl.training.watch import Warnings
+    from geossl.training.weights_biases import WandbRun
 
 METRICS = "metrics.jsonl"
 """Name of the metrics file in a run folder."""
@@ -94,14 +94,14 @@ class RunLog:
     that of the finest clusters, geo10_acc that of a coarser level of ten), geo_km (median distance of the places that
     the geo head predicts to the true ones), feature_std, grad_norm, images_per_sec, loader_wait (share of the time),
     and time (Unix seconds); of the contrastive arms also alignment, uniformity, rankme, infonce_ratio, queue_age and
-    queue_age_mean. All are that step's own, not averages; `geossl.train.figures` has the formulas, docs/loss.md what
+    queue_age_mean. All are that step's own, not averages; `geossl.training.figures` has the formulas, docs/loss.md what
     they mean. A row with which something begins to look wrong says so in `warnings`. TensorBoard gets the same
     figures, and Weights & Biases if it is asked for; metrics.csv has the same rows, at the end of every epoch.
 
     The last row of an epoch also has what the loader did in it (in the part since a restart, if there was one):
     loader_ms_an_image, loader_decode_ms, loader_ready (batches, mean), loader_starved_secs, loader_idle_secs,
     loader_mb_per_sec, and loader_failures ({reason: images so far}); see `geossl.data.stats`. Where `watch.knn_epochs`
-    asks for it, knn_acc and knn_macro_f1 too; see `geossl.train.online_knn`.
+    asks for it, knn_acc and knn_macro_f1 too; see `geossl.training.online_knn`.
     """
 
     def __init__(

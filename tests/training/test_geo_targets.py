@@ -20,9 +20,9 @@ from geossl.data.index import Index
 from geossl.errors import UsageError
 from geossl.models.heads import GeoHead
 from geossl.models.weights import CHECKPOINT
-from geossl.train import train
-from geossl.train.data import read_data
-from geossl.train.log import RunLog, read_metrics
+from geossl.training import train
+from geossl.training.data import read_data
+from geossl.training.log import RunLog, read_metrics
 
 SMALL = {
     "arm": "geo",
@@ -38,7 +38,7 @@ RADIUS = 6371.0088
 
 @pytest.fixture(autouse=True)
 def _fake_loader(monkeypatch):
-    monkeypatch.setattr("geossl.train.engine.Loader", FakeLoader)
+    monkeypatch.setattr("geossl.training.engine.Loader", FakeLoader)
 
 
 def data_of(folder, k=(2, 4, 8), table=None, **options):

@@ -21,8 +21,8 @@ import torch
 from torchvision.models import resnet
 
 from geossl.cli import main
-from geossl.train import checkpoint
-from geossl.train.log import RunLog
+from geossl.training import checkpoint
+from geossl.training.log import RunLog
 
 FILE_EVENTS = ("open", "os.rename", "os.link", "os.remove")
 

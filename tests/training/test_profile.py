@@ -13,7 +13,7 @@ from geossl import phases
 from geossl.config import make_config
 from geossl.models.weights import CHECKPOINT
 from geossl.phases import PHASES, phase
-from geossl.train import profile, train
+from geossl.training import profile, train
 
 
 @pytest.fixture

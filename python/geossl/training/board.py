@@ -10,7 +10,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from geossl.files import naming_full_disk
-from geossl.train.folder import RESUME
+from geossl.training.folder import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

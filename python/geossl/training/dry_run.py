@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from geossl.errors import GeosslError
-from geossl.train.upload import uploaded
+from geossl.training.upload import uploaded
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.data.loader import Batch, Loader
-    from geossl.train.checkpoint import TrainState
-    from geossl.train.step import Stepper
+    from geossl.training.checkpoint import TrainState
+    from geossl.training.step import Stepper
 
 TIMED_STEPS = 4
 """Steps whose time is measured, after the first, which makes the optimizer's state and, if asked to, compiles."""

@@ -19,9 +19,9 @@ from torch import distributed as dist
 from training_data import FakeLoader
 
 from geossl.config import make_config
-from geossl.train import checkpoint, train
-from geossl.train.log import read_metrics
-from geossl.train.step import Stepper
+from geossl.training import checkpoint, train
+from geossl.training.log import read_metrics
+from geossl.training.step import Stepper
 
 KEPT = ("conv1.weight", "layer1.0.bn1.running_mean", "layer4.1.bn2.running_var", "layer4.1.bn2.weight", "fc")
 
@@ -29,14 +29,14 @@ KEPT = ("conv1.weight", "layer1.0.bn1.running_mean", "layer4.1.bn2.running_var",
 def run(cases, *, rank=0):
     """What the first process keeps of each case."""
     kept = {}
-    with mock.patch("geossl.train.engine.Loader", FakeLoader), mock.patch("geossl.train.data.Loader", FakeLoader):
+    with mock.patch("geossl.training.engine.Loader", FakeLoader), mock.patch("geossl.training.data.Loader", FakeLoader):
         for case in cases:
             config = make_config(case["settings"])
             console = Console(file=io.StringIO(), width=200)
             seen = {}
             with (
                 mock.patch.object(Stepper, "step", stopping(*case.get("stop", (None, None)), rank=rank)),
-                mock.patch("geossl.train.checkpoint.save", saving(seen, write="stop" in case)),
+                mock.patch("geossl.training.checkpoint.save", saving(seen, write="stop" in case)),
             ):
                 result = train(config, resume=case.get("resume"), console=console)
             if rank == 0:

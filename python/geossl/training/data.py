@@ -18,7 +18,7 @@ from geossl.device import resolve_device
 from geossl.errors import Faults, UsageError
 from geossl.models.backbone import full_name, sees_batch
 from geossl.models.weights import IMAGENET_MEAN, IMAGENET_STD, checkpoint_file
-from geossl.train.targets import GeoTargets, Targets, clusters_file, digest, read_geo_targets
+from geossl.training.targets import GeoTargets, Targets, clusters_file, digest, read_geo_targets
 
 if TYPE_CHECKING:
     from geossl.config import ModelConfig, TrainConfig

@@ -12,8 +12,8 @@ from test_resume import assert_same, make, make_images
 
 from geossl.config import dump_yaml
 from geossl.models.weights import CHECKPOINT
-from geossl.train import checkpoint
-from geossl.train.log import read_metrics
+from geossl.training import checkpoint
+from geossl.training.log import read_metrics
 
 KINDS = ("term", "kill", "kill_write", "kill_file", "disk_full", "disk_limit")
 EXIT = {"term": 0, "kill": -9, "kill_write": -9, "kill_file": -9, "disk_full": 1, "disk_limit": 1}

@@ -20,11 +20,11 @@ from geossl.errors import UsageError
 from geossl.models.moco import MoCo
 from geossl.models.precision import autocast, gradient_scaler
 from geossl.models.weights import CHECKPOINT
-from geossl.train import train
-from geossl.train.data import read_data, resolve
-from geossl.train.learner import Learner
-from geossl.train.log import read_metrics
-from geossl.train.step import Stepper
+from geossl.training import train
+from geossl.training.data import read_data, resolve
+from geossl.training.learner import Learner
+from geossl.training.log import read_metrics
+from geossl.training.step import Stepper
 
 SMALL = {
     "arm": "geo",
@@ -206,7 +206,7 @@ def test_compiled_encoders_train_the_same_in_place(data, monkeypatch):
     """With the backend `eager`, which needs no compiler: what is compiled is traced, and run as it is."""
     real = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self: real(self, backend="eager"))
-    monkeypatch.setattr("geossl.train.learner.check_compiler", lambda device: None)
+    monkeypatch.setattr("geossl.training.learner.check_compiler", lambda device: None)
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     plain, kept = run(data, "plain", epochs=1)

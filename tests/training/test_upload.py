@@ -8,7 +8,7 @@ import torch
 
 from geossl.data import uploads
 from geossl.data.loader import Batch
-from geossl.train.upload import uploaded
+from geossl.training.upload import uploaded
 
 META = torch.device("meta")  # the one other device that every machine has
 

@@ -20,11 +20,11 @@ from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import GeosslError, UsageError
 from geossl.models.weights import CHECKPOINT, load_backbone
-from geossl.train import train
-from geossl.train.data import automatic_queue
-from geossl.train.engine import cosine_lr
-from geossl.train.log import read_metrics
-from geossl.train.step import Stepper
+from geossl.training import train
+from geossl.training.data import automatic_queue
+from geossl.training.engine import cosine_lr
+from geossl.training.log import read_metrics
+from geossl.training.step import Stepper
 
 SMALL = {
     "epochs": 2,
@@ -40,8 +40,8 @@ def _fake_loader(monkeypatch):
     class Loader(FakeLoader):
         pass
 
-    monkeypatch.setattr("geossl.train.engine.Loader", Loader)
-    monkeypatch.setattr("geossl.train.data.Loader", Loader)
+    monkeypatch.setattr("geossl.training.engine.Loader", Loader)
+    monkeypatch.setattr("geossl.training.data.Loader", Loader)
     return Loader
 
 
@@ -401,6 +401,9 @@ def test_a_run_of_an_earlier_version_goes_on(data, monkeypatch):
     color["band_jitter"], color["band_dropout"] = color.pop("bands")
     config["geo"]["infonce_weight"], config["geo"]["weight"] = config["geo"].pop("weights")
     config["model"]["init"] = config.pop("init_from")
+    for name in ("precision", "compile", "accumulate", "keep", "watch"):
+        del config[name]
+    del config["model"]["checkpointing"], config["model"]["stem"]
     torch.save(saved, stopped.run / CHECKPOINT)
     assert load_backbone(stopped.run).settings["color"]["jitter"] == [0.8, 0.4, 0.4, 0.4, 0.1]
     resumed, _ = run(data, resume="auto")

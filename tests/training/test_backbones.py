@@ -10,8 +10,8 @@ from training_data import FakeLoader, make_index
 from geossl.config import make_config
 from geossl.errors import UsageError
 from geossl.models.weights import CHECKPOINT, load_backbone
-from geossl.train import train
-from geossl.train.step import Stepper
+from geossl.training import train
+from geossl.training.step import Stepper
 
 SMALL = {"arm": "tp", "epochs": 2, "batch": 12, "device": "cpu", "crop": {"size": 32}}
 VIT, ACT = "timm/vit_tiny_patch16_224", "timm/mobilenetv3_small_050"
