@@ -127,7 +127,7 @@ def _build(name: str, *, bands: int, size: int) -> Body:
     except UsageError:
         raise
     except Exception as e:  # the models' own checks raise what they like
-        raise UsageError(f"crop.size: {name} cannot be built for images of {size} pixels: {_said(e)}") from e
+        raise UsageError(f"crop.size: {name} cannot be built for {size} pixels: {_said(e)}") from e
 
 
 def _width(module: nn.Module, *, name: str, bands: int, size: int) -> int:
@@ -141,7 +141,7 @@ def _width(module: nn.Module, *, name: str, bands: int, size: int) -> int:
         with torch.no_grad():
             feature = module(torch.zeros(1, bands, size, size))
     except Exception as e:
-        raise UsageError(f"crop.size: {name} takes no images of {size} pixels: {_said(e)}") from e
+        raise UsageError(f"crop.size: {name} takes no images of {size} pixels and {bands} bands: {_said(e)}") from e
     finally:
         module.train()
     if not isinstance(feature, torch.Tensor) or feature.ndim != 2:
