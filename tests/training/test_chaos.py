@@ -6,18 +6,33 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import assert_same, make, make_images
+from training_data import IMAGES, make_index
 
-from geossl.config import dump_yaml
+from geossl.data.clustering import cluster_places
+from geossl.data.clusters import default_path
+from geossl.data.index import Index
 from geossl.models.weights import CHECKPOINT
 from geossl.training import checkpoint
 from geossl.training.log import read_metrics
 
-KINDS = ("term", "kill", "kill_write", "kill_file", "disk_full", "disk_limit")
 EXIT = {"term": 0, "kill": -9, "kill_write": -9, "kill_file": -9, "disk_full": 1, "disk_limit": 1}
-TIMES = 20
+TIMES, EPOCHS, STEPS = 20, 20, 6
+SETTINGS = f"""
+arm: geo_tp
+epochs: {EPOCHS}
+batch: 8
+device: cpu
+save_steps: 2
+keep: 2
+crop: {{size: 32}}
+model: {{backbone: timm/test_resnet, dim: 16, momentum: 0.9}}
+loader: {{threads: 2}}
+"""
 
 
 class Server:
@@ -29,10 +44,10 @@ class Server:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen([sys.executable, script], **pipes)
 
-    def train(self, settings, **fate):
+    def train(self, *arguments, **fate):
         """The exit code, and what was printed."""
-        arguments = ["train", "--config", str(settings), "--resume", "auto"]
-        request = {"arguments": arguments, "output": str(self.output), "fate": fate or None}
+        words = ["train", "--resume", "auto", *map(str, arguments)]
+        request = {"arguments": words, "output": str(self.output), "fate": fate or None}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         code = int(self.process.stdout.readline())
@@ -51,44 +66,76 @@ def server(tmp_path):
     server.close()
 
 
-def write_settings(data, name):
-    config = make(data, name)
-    config = config.model_copy(update={"epochs": 25, "save_steps": 2, "keep": 2})
-    path = data.parent / f"{name}.yaml"
-    path.write_text(dump_yaml(config))
-    return path, config.out
+@pytest.fixture
+def data(tmp_path):
+    """Index of a folder of noise, with clusters beside it."""
+    rng = np.random.default_rng(0)
+    for i in range(IMAGES):
+        pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 64)).save(tmp_path / f"{i:03}.jpg")
+    path = make_index(tmp_path)
+    cluster_places(Index.read(path), k=5, threads=1).write(default_path(path))
+    return path
 
 
-def test_twenty_interruptions_change_no_bit(tmp_path, server):
-    data = make_images(tmp_path)
-    settings, straight = write_settings(data, "straight")
-    code, text = server.train(settings)
+def test_twenty_interruptions_change_no_bit(data, server):
+    settings, straight, run = data.with_name("settings.yaml"), data.with_name("straight"), data.with_name("chaos")
+    settings.write_text(SETTINGS)
+    words = ["--config", settings, "--data", data, "--out"]
+    code, text = server.train(*words, straight)
     assert code == 0, text
 
-    settings, run = write_settings(data, "chaos")
     draw = random.Random(0)
-    fates = [KINDS[i % len(KINDS)] for i in range(TIMES)]
+    fates = [list(EXIT)[i % len(EXIT)] for i in range(TIMES)]
     draw.shuffle(fates)
     done = 0
     for kind in fates:
-        code, text = server.train(settings, kind=kind, steps=draw.randint(2, 4), where=draw.random())
+        code, text = server.train(*words, run, kind=kind, steps=draw.randint(2, 4), where=draw.random())
         assert code == EXIT[kind], f"{kind}: {text}"
         if kind.startswith("disk"):
-            assert "last.pt: cannot be written: " in text
-            assert " needed, " in text
+            message = " ".join(text[text.index("geossl: ") :].split())
+            assert "checkpoints/last.pt: cannot be written: " in message
+            assert " MiB needed, " in message
+            assert "and go on with --resume auto" in message
         if (run / CHECKPOINT).exists():
             step = checkpoint.read(run / CHECKPOINT)["geossl"]["step"]
             assert step >= done
             done = step
-    assert done > 0
-    code, text = server.train(settings)
+    assert 0 < done < EPOCHS * STEPS
+    code, text = server.train(*words, run)
     assert code == 0, text
-    assert "going on after step" in text
+    assert f"going on after step {done}" in text
 
     assert_same(run, straight)
     steps = [row["step"] for row in read_metrics(run)]
-    assert steps == list(range(1, 151))
+    assert steps == list(range(1, EPOCHS * STEPS + 1))
     board = EventAccumulator(str(run / "tensorboard")).Reload()
     assert [event.step for event in board.Scalars("loss")] == steps
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and "tfevents" not in path.name}
-    assert names == {"config.yaml", "metrics.jsonl", "checkpoints/last.pt", "checkpoints/step-00000148.pt"}
+    kept = f"checkpoints/step-{EPOCHS * STEPS - 2:08}.pt"
+    assert names == {"config.yaml", "metrics.jsonl", "checkpoints/last.pt", kept}
+
+
+def assert_same(run, straight):
+    """Two runs have the same figures, and the same checkpoint bit for bit."""
+    timings = ("time", "images_per_sec", "loader_")
+    told = [
+        [{k: v for k, v in row.items() if not k.startswith(timings)} for row in read_metrics(folder)]
+        for folder in (run, straight)
+    ]
+    assert told[0] == told[1]
+    ours, theirs = (torch.load(folder / CHECKPOINT, weights_only=True) for folder in (run, straight))
+    for part in ("epoch", "state_dict", "optimizer", "geo_dict"):
+        mine, other = tensors(ours[part]), tensors(theirs[part])
+        assert mine.keys() == other.keys()
+        for name, value in other.items():
+            equal = torch.equal if isinstance(value, torch.Tensor) else lambda x, y: x == y
+            assert equal(mine[name], value), f"{part}{name}"
+
+
+def tensors(value, name=""):
+    """Nested containers as {dotted name: tensor or plain value}."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {name: value}
+    return {k: v for key, item in items for k, v in tensors(item, f"{name}.{key}").items()}

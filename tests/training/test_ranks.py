@@ -16,8 +16,8 @@ from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import UsageError
-from geossl.train.learner import Learner
-from geossl.train.ranks import ALONE, Ranks, joined
+from geossl.training.learner import Learner
+from geossl.training.ranks import ALONE, Ranks, joined
 
 HERE = Path(__file__).parent
 SMALL = {
