@@ -50,6 +50,22 @@ PANELS = {
     "grad_norm": "gradient norm",
 }
 """Figures that are drawn, and their titles."""
+COLUMNS = (
+    "run",
+    "steps",
+    "InfoNCE",
+    "/ log(1 + K)",
+    "pretext accuracy",
+    "feature std",
+    "RankMe",
+    "alignment",
+    "uniformity",
+    "gradient norm",
+    "waiting",
+    "kNN",
+    "warned of",
+)
+"""Of the table."""
 LARGE_SIDE, LARGE_IMAGES = 2048, 192
 """Of the images that starve a run."""
 
@@ -166,8 +182,6 @@ def main() -> None:
         draw(name, rows, made["healthy"])
     settings = "\n".join(f"| `{name}` | `{' '.join(words)}` |" for name, words in RUNS.items())
     table = "\n".join(line(name, rows) for name, rows in made.items())
-    head = "run|steps|InfoNCE|/ log(1+K)|pretext acc|feature std|RankMe|alignment|uniformity|gradient|waiting|kNN|warned of"
-    columns = head.split("|")
     put(f"""
 {len(made)} runs of `geossl train {" ".join(SETTINGS)}`, seed 0, on `geossl data synth` (the last on
 {LARGE_IMAGES} of its images made {LARGE_SIDE} pixels wide, without kNN), made by `make results-loss`, as they came out:
@@ -178,8 +192,8 @@ def main() -> None:
 
 Means over the last fifth of each run; kNN is the online accuracy at the end, per cent:
 
-| {" | ".join(columns)} |
-|{"---|" * len(columns)}
+| {" | ".join(COLUMNS)} |
+|{"---|" * len(COLUMNS)}
 {table}
 
 Python {platform.python_version()}, torch {torch.__version__}, geossl {geossl.__version__}.

@@ -132,9 +132,7 @@ class Warnings:
         if row["step"] - self._narrow_since < COLLAPSED_STEPS:
             return None
         which = f"feature_std {std:.3f}, rankme {rank:.1f} of {self._config.model.dim}"
-        return (
-            f"all images look nearly alike to the encoder ({which}) since step {self._narrow_since}; {self._remedy()}"
-        )
+        return f"since step {self._narrow_since} all images look alike to the encoder ({which}); {self._remedy()}"
 
     def _remedy(self) -> str:
         model, lr = self._config.model, self._config.optim.lr
