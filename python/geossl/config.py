@@ -22,6 +22,7 @@ Hue = Annotated[float, Field(ge=0, le=0.5)]
 BandFactor = Annotated[float, Field(ge=0, lt=1)]
 Arm = Literal["moco", "tp", "geo", "geo_tp", "geoloc", "supervised"]
 GeoTarget = Literal["clusters", "hierarchy", "soft", "vector"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Section(BaseModel):
@@ -241,7 +242,7 @@ class TrainConfig(Section):
     """Images a step, over all processes and micro-batches."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches that a step is computed in, one after the other, to fit into memory. The result is the same."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     """Numbers that the encoders compute with (autocast); weights, unit features and losses stay float32. fp16 scales
     the loss, so that small gradients are not lost. On a CPU, fp16 is far slower than fp32."""
     compile: bool = False
@@ -250,6 +251,8 @@ class TrainConfig(Section):
     """auto, cpu, cuda or cuda:N."""
     save_steps: int = Field(0, ge=0)
     """Save a checkpoint every so many steps; 0 is at the end of every epoch only."""
+    keep: int = Field(1, ge=1)
+    """Last checkpoints kept: last.pt, and those before it as step-XXXXXXXX.pt."""
     loader: LoaderConfig = LoaderConfig()
     crop: CropConfig = CropConfig()
     pairs: PairsConfig = PairsConfig()

@@ -92,7 +92,7 @@ def test_the_device_and_the_loader_make_the_same_views(data, loader, arm):
     for normalize in (None, scale):
         options = {"views": 2, "temporal": False, "crop": config.crop, "color": config.color, "normalize": normalize}
         source = loader(Index.read(data), rows=np.arange(48), batch=16, seed=1, train=True, loader=None, **options)
-        stepper = Stepper(config, learner=None, optimizer=None, loader=source, targets=None)
+        stepper = Stepper(config, learner=None, optimizer=None, scaler=None, loader=source, targets=None)
         prepared = [stepper.prepare(b) for b in source]
         made.append([list(part) for part in zip(*prepared, strict=True)])
     for one, other in zip(*made, strict=True):
@@ -374,9 +374,11 @@ def test_a_run_folder_that_cannot_be_made(data):
 def test_resume_with_changed_settings_prints_each_difference(data):
     run(data, epochs=1)
     before = (data.parent / "run" / "config.yaml").read_text()
-    with pytest.raises(UsageError, match="cannot resume with changed settings") as e:
-        run(data, epochs=3, resume="auto", optim={"lr": 0.1})
-    assert "epochs: was 1, now 3; optim.lr: was 0.03, now 0.1" in str(e.value)
+    shown = Console(file=io.StringIO(), width=200)
+    config = make_config(SMALL, {"data": data, "out": data.parent / "run", "epochs": 3, "optim": {"lr": 0.1}})
+    with pytest.raises(UsageError, match=r"cannot resume with changed settings \(epochs, optim.lr\)"):
+        train(config, resume="auto", console=shown)
+    assert "  epochs: was 1, now 3\n  optim.lr: was 0.03, now 0.1\n" in shown.file.getvalue()
     assert (data.parent / "run" / "config.yaml").read_text() == before
     # These say where things are, not what is computed.
     moved = default_path(data).rename(data.parent / "moved.parquet")
@@ -410,11 +412,11 @@ def test_a_run_of_an_earlier_version_goes_on(data, monkeypatch):
 def test_resume_with_other_data_is_refused(data):
     run(data, epochs=1)
     cluster(data, k=6)
-    with pytest.raises(UsageError, match="was started with other clusters"):
+    with pytest.raises(UsageError, match="was made with other clusters"):
         run(data, epochs=1, resume="auto")
     make_index(data.parent, make_table(category=["x"] * 48))
     cluster(data)
-    with pytest.raises(UsageError, match=r"not the index that .* was started with"):
+    with pytest.raises(UsageError, match=r"not the index that .* was made with"):
         run(data, epochs=1, resume="auto")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from geossl.config import make_config, overrides_model, read_yaml
 from geossl.print_config import annotated_yaml
@@ -21,8 +22,9 @@ def train(
     *,
     recipe: Annotated[list[str] | None, Parameter(negative="")] = None,
     config: Annotated[list[Path] | None, Parameter(negative="")] = None,
-    resume: Literal["auto"] | None = None,
+    resume: Literal["auto"] | Path | None = None,
     print_config: Annotated[bool, Parameter(negative="")] = False,
+    profile: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Pretrain an encoder.
@@ -39,9 +41,14 @@ def train(
     config
         YAML file with settings; can be given again.
     resume
-        auto: go on from the last checkpoint in --out, or start if there is none.
+        auto: go on from the last checkpoint in --out, or start if there is none. A checkpoint file, or the folder of a
+        run: go on from that one. Of an earlier step of the run in --out, what came after it is dropped; of another
+        run, a new run begins there.
     print_config
         Print all settings as YAML, with what each is for and where its value comes from, and do no more.
+    profile
+        Measure this many steps, after the first few, and go on: a table of where their time goes, and a trace, in the
+        run's folder profile.
     """
     layers = [(f"recipe {name}", read_recipe(name)) for name in recipe or []]
     layers += [(str(path), read_yaml(path)) for path in config or []]
@@ -54,7 +61,7 @@ def train(
 
     from geossl.train import train as run
 
-    result = run(chosen, resume=resume)
+    result = run(chosen, resume=resume, profile=profile)
     print(f"{result.steps} steps, {result.epochs} epochs in {result.secs:.0f} s -> {chosen.out}")
     if result.finished:
         print(f"next: geossl probe {chosen.out} --data {chosen.data}")

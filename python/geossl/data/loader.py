@@ -202,8 +202,7 @@ class Loader:
             # A lossless pack gives the files' very batches, so that a run may go from one to the other.
             "pack": None if pack is None or pack.form.short_side is None else asdict(pack.form),
         }
-        digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16)
-        self._options_hash = digest.hexdigest()
+        self._options_hash, self._careful_hash = (_digest(options | {"on_error": how}) for how in (on_error, "raise"))
         dtype = _DTYPES[self.bits] if normalize is None else torch.float32
         # Allocated by torch, so that they are pinned where uploads need it; filled by Rust's threads.
         memory = [torch.empty(shape, dtype=dtype, pin_memory=pin) for _ in range(slots)]
@@ -286,10 +285,14 @@ class Loader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` stands, in O(1).
 
+        The state may be of a loader that raises where this one substitutes or skips: both give the same up to there.
+
         Raises:
             UsageError: If the state belongs to other data or options, whose batches would differ.
         """
         own = self.state_dict()
+        if state.get("options") == self._careful_hash:
+            own["options"] = self._careful_hash
         wrong = [key for key in ("seed", "index", "options") if state.get(key) != own[key]]
         if wrong:
             raise UsageError(f"the loader's state is of another {' and '.join(wrong)}: its batches would differ")
@@ -341,6 +344,10 @@ class Loader:
             rows, color, gains = rows[:, kept], color[:, kept], gains[:, kept]
         images = images.permute(0, 1, 4, 2, 3)
         return Batch(images=images, rows=self._rows[rows], color=color, gains=gains, uploads=copies)
+
+
+def _digest(options: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _align(index: Index, table: pa.Table, places: np.ndarray, crop: CropConfig) -> dict[str, Any]:

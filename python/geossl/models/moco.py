@@ -17,6 +17,7 @@ from geossl.models import batch_norm
 from geossl.models.backbone import build_backbone, num_features
 from geossl.models.heads import projection_head
 from geossl.models.seeds import generator, seeded
+from geossl.phases import phase
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +71,7 @@ class MoCo(nn.Module):
         self.update_key_encoder()
         images = images if shuffle is None else images[shuffle]
         made = [self.encoder_k(images[part]) for part in batch_norm.in_parts(self.encoder_k, len(images), parts=parts)]
-        keys = F.normalize(torch.cat(made))
+        keys = F.normalize(torch.cat(made).float())
         return keys if shuffle is None else torch.empty_like(keys).index_copy_(0, shuffle, keys)
 
     def logits(self, projection: Tensor, keys: Tensor) -> Tensor:
@@ -88,11 +89,11 @@ class MoCo(nn.Module):
         positive = (q * keys).sum(1, keepdim=True)
         return torch.cat([positive, q @ self.queue], 1) / self.temperature
 
+    @phase("momentum update")
     @torch.no_grad()
     def update_key_encoder(self) -> None:
         """Move the key encoder's parameters: key = momentum * key + (1 - momentum) * query."""
-        for k, q in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
-            k.lerp_(q, 1 - self.momentum)
+        torch._foreach_lerp_(list(self.encoder_k.parameters()), list(self.encoder_q.parameters()), 1 - self.momentum)
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:

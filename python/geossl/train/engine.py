@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -17,15 +15,20 @@ from rich.console import Console
 from geossl.config import TrainConfig, dump_yaml
 from geossl.data.loader import Loader
 from geossl.errors import UsageError
-from geossl.files import replacing
+from geossl.files import naming_full_disk, replacing
+from geossl.models.precision import gradient_scaler
 from geossl.train import checkpoint, weights_biases
+from geossl.train import resume as origins
 from geossl.train.checkpoint import TrainState
 from geossl.train.data import TrainData, read_data, resolve
+from geossl.train.folder import CONFIG, RESUME, FailureList, Room, held
 from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
 from geossl.train.online_knn import OnlineKnn
+from geossl.train.profile import Profile
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
+from geossl.train.upload import uploaded
 from geossl.train.watch import Warnings, Watcher
 from geossl.train.weights_biases import WandbRun
 
@@ -33,10 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CONFIG = "config.yaml"
-"""Name of the settings file in a run folder."""
-FAILURES = "failures.jsonl"
-"""Name of the list of unreadable images in a run folder."""
+    from geossl.train.resume import Resume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,42 +57,58 @@ class TrainResult:
     """Duration of this call."""
 
 
-def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console: Console | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    resume: Resume | None = None,
+    profile: int = 0,
+    console: Console | None = None,
+) -> TrainResult:
     """Train an encoder, and leave its checkpoint, settings and metrics in the folder `config.out`.
 
-    The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/last.pt (see
+    The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/ (see
     `geossl.train.checkpoint`), metrics.jsonl and tensorboard/ (see `geossl.train.log`), and failures.jsonl if
     images could not be read. The checkpoint is written after every epoch and every `save_steps` steps.
 
     Args:
         config: the settings.
-        resume: `auto` goes on where the folder's checkpoint ends, with weights that on the CPU are bit for
-            bit those of an uninterrupted run, or starts if there is no checkpoint. None starts a new run.
+        resume: `auto` goes on where the folder's last whole checkpoint ends, with weights that on the CPU are bit
+            for bit those of an uninterrupted run, or starts if there is no checkpoint. A checkpoint file, or a run's
+            folder, is where to go on instead: in the folder's own run, what came after it is dropped; at another
+            run's, a new run begins, and the folder must be free. None starts a new run.
+        profile: measure this many steps after the first few; see `geossl.train.profile`.
         console: where progress is shown; by default standard output.
 
     Raises:
         UsageError: the settings, the data and the run folder do not go together; nothing has been written.
-        GeosslError: the loss or the gradient is no longer finite; the last checkpoint is kept as it was, and the batch
-            is left in nan_batch.pt.
-        KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM the
-            same is done, and the call returns.
+        GeosslError: the loss or the gradient is no longer finite (the batch is left in nan_batch.pt), or the disk is
+            full; the last checkpoint is kept as it was.
+        KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM and
+            SIGUSR1 the same is done, and the call returns. A second signal acts at once.
 
     """
-    started = time.perf_counter()
     console = console or Console()
+    with held(config.out, console=console):
+        return _train(config, resume=resume, profile=profile, console=console)
+
+
+def _train(config: TrainConfig, *, resume: Resume | None, profile: int, console: Console) -> TrainResult:
+    started = time.perf_counter()
     run = config.out
-    saved = _find_checkpoint(run, resume=resume)
-    if saved is not None:
-        config = checkpoint.with_resolved(config, saved)
+    origin = origins.find(run, resume, console=console)
+    if origin is not None:
+        config = origins.with_resolved(config, origin, console=console)
     data = read_data(config)
     config = resolve(config, data)
-    if saved is not None:
-        checkpoint.check_same(config, data, saved, run=run)
-        if saved["epoch"] == config.epochs:
+    if origin is not None:
+        origins.check_same(config, data, origin, console=console)
+        if origin.content["epoch"] == config.epochs:
+            if not origin.own:
+                raise UsageError(f"{origin.file}: its run is finished, and there is nothing to go on with")
             console.print(f"{run}: already finished", highlight=False)
             return TrainResult(
                 run=run,
-                steps=saved["geossl"]["step"],
+                steps=origin.step,
                 epochs=config.epochs,
                 finished=True,
                 metrics=(read_metrics(run) or [{}])[-1],
@@ -100,26 +116,16 @@ def train(config: TrainConfig, *, resume: Literal["auto"] | None = None, console
             )
     knn = OnlineKnn(config, data, console=console) if config.watch.knn_epochs else None
     weights_biases.check(config)
-    new = not run.exists()
     state = _start(config, data)
-    if saved is not None:
-        checkpoint.restore(saved, state)
-        console.print(f"{run}: going on after step {state.step}", highlight=False)
-    elif config.init_from is not None:
+    if origin is None and config.init_from is not None:
         state.learner.start_from(config.init_from, band_names=data.samples.names)
     _announce(state, console=console)
-    try:
-        with replacing(run / CONFIG) as file:
-            file.write(dump_yaml(config).encode())
-    except OSError as e:
-        raise UsageError(f"{run}: cannot be written ({e.strerror}); use another --out") from e
-    try:
-        metrics = _fit(state, knn=knn, console=console)
-    except UsageError:
-        # An unreadable image before the first checkpoint: nothing of worth was written, so nothing is left.
-        if new and checkpoint.read(run) is None:
-            shutil.rmtree(run)
-        raise
+    room = Room(run, size=checkpoint.size(state), files=config.keep, console=console)
+    if origin is not None:
+        origins.enter(origin, state, console=console)
+    with naming_full_disk(run / CONFIG, hint=RESUME), replacing(run / CONFIG) as file:
+        file.write(dump_yaml(config).encode())
+    metrics = _fit(state, room=room, knn=knn, profile=profile, console=console)
     return TrainResult(
         run=run,
         steps=state.step,
@@ -135,11 +141,18 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _fit(state: TrainState, *, knn: OnlineKnn | None, console: Console) -> dict[str, Any]:
-    """Train until the last epoch's end or SIGTERM; gives the last row of metrics."""
+def _fit(state: TrainState, *, room: Room, knn: OnlineKnn | None, profile: int, console: Console) -> dict[str, Any]:
+    """Train until the last epoch's end or a signal; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
     run, device = config.out, torch.device(config.device)
-    stepper = Stepper(config, learner=state.learner, optimizer=optimizer, loader=loader, targets=state.data.targets())
+    stepper = Stepper(
+        config,
+        learner=state.learner,
+        optimizer=optimizer,
+        scaler=state.scaler,
+        loader=loader,
+        targets=state.data.targets(),
+    )
     watcher = Watcher(config, learner=state.learner, stepper=stepper, index=state.data.index)
     log = RunLog(
         run,
@@ -151,7 +164,17 @@ def _fit(state: TrainState, *, knn: OnlineKnn | None, console: Console) -> dict[
         warnings=Warnings(config),
         wandb=WandbRun(config) if config.watch.wandb is not None else None,
     )
-    with log, StopRequest() as stop, _backends(device), _failures_written(run, loader):
+    profiler = Profile(config, steps=profile, console=console)
+    failures = FailureList(run, loader.failures)
+
+    def save(*, best: bool = False) -> None:
+        # What a checkpoint stands for is on the disk before it is.
+        log.flush()
+        failures.write()
+        checkpoint.save(state, best=best)
+        room.look()
+
+    with failures, log, StopRequest() as stop, _backends(device), profiler:
         while state.epoch < config.epochs:
             if loader.epoch != state.epoch:
                 loader.set_epoch(state.epoch)
@@ -159,7 +182,7 @@ def _fit(state: TrainState, *, knn: OnlineKnn | None, console: Console) -> dict[
             for group in optimizer.param_groups:
                 group["lr"] = lr
             watch = Stopwatch()
-            for batch in watch.watch(loader):
+            for batch in profiler.watch(watch.watch(uploaded(loader, device))):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
                 due = log.due(state.step)
@@ -172,12 +195,14 @@ def _fit(state: TrainState, *, knn: OnlineKnn | None, console: Console) -> dict[
                 if stop.signal is not None:
                     break
                 if config.save_steps and state.step % config.save_steps == 0 and not state.epoch_done:
-                    checkpoint.save(state)
+                    save()
+            best = False
             if state.epoch_done:
                 state.epoch += 1
-            checkpoint.save(state)
+                best = state.improves(log.last.get("knn_acc"))
+            save(best=best)
             if stop.signal is not None:
-                hint = "stopped and saved; go on with --resume auto"
+                hint = f"stopped by {stop.signal.name} and saved; go on with --resume auto"
                 console.print(f"{run}: step {state.step}: {hint}", highlight=False)
                 if stop.signal == signal.SIGINT:
                     raise KeyboardInterrupt
@@ -199,18 +224,6 @@ def _announce(state: TrainState, *, console: Console) -> None:
     if config.device == "cpu" and config.crop.size > 128:
         hint = "this takes long on a CPU; `--recipe laptop`, after the arm's, makes it small"
         console.print(hint, highlight=False)
-
-
-def _find_checkpoint(run: Path, *, resume: Literal["auto"] | None) -> dict[str, Any] | None:
-    """The checkpoint to go on from, None to start. Raises UsageError if the folder is not free for it."""
-    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
-        return None
-    if resume is None:
-        raise UsageError(f"{run}: exists already; go on with --resume auto, or use another --out")
-    saved = checkpoint.read(run)
-    if saved is None and not (run / CONFIG).is_file():
-        raise UsageError(f"{run}: not a folder of a run; use another --out")
-    return saved
 
 
 def _start(config: TrainConfig, data: TrainData) -> TrainState:
@@ -235,30 +248,17 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         pin=device.type == "cuda",
     )
     learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo).to(device)
+    if config.compile:
+        learner.compile()
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,
         momentum=config.optim.momentum,
         weight_decay=config.optim.weight_decay,
+        fused=device.type == "cuda",  # on a CPU it gives the same bits, and is no faster
     )
-    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, loader=loader)
-
-
-@contextmanager
-def _failures_written(run: Path, loader: Loader) -> Iterator[None]:
-    """After the block, however it ends, add the images that could not be read to the run's list of them."""
-    try:
-        yield
-    finally:
-        path = run / FAILURES
-        failures = dict(loader.failures())
-        if failures:
-            if path.exists():
-                earlier = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-                failures = {row["path"]: row["reason"] for row in earlier} | failures
-            with replacing(path) as file:
-                for name, reason in failures.items():
-                    file.write(json.dumps({"path": name, "reason": reason}).encode() + b"\n")
+    scaler = gradient_scaler(config.precision, device)
+    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, scaler=scaler, loader=loader)
 
 
 @contextmanager

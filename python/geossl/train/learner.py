@@ -11,8 +11,11 @@ from torch.nn import functional as F
 from geossl.errors import UsageError
 from geossl.models import batch_norm
 from geossl.models.backbone import build_backbone, features, init_backbone, num_features
+from geossl.models.checkpointing import checkpoint_blocks
+from geossl.models.compiler import check_compiler
 from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
+from geossl.models.precision import autocast
 from geossl.models.seeds import seeded
 from geossl.train import losses
 from geossl.train.figures import alignment, feature_std, gradient_norm, uniformity
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from geossl.config import TrainConfig
+    from geossl.config import Precision, TrainConfig
     from geossl.train.targets import GeoTargets, Targets
 
 
@@ -57,14 +60,16 @@ class Outputs(NamedTuple):
 class Trained(nn.Module):
     """All that the optimizer trains, in one forward pass, as wrappers of modules (data-parallel) need it."""
 
-    def __init__(self, encoder: nn.Module, head: GeoHead | None, *, reads: str) -> None:
+    def __init__(self, encoder: nn.Module, head: GeoHead | None, *, reads: str, precision: Precision) -> None:
         super().__init__()
-        self.encoder, self.head, self._reads = encoder, head, reads
+        self.encoder, self.head, self._reads, self._precision = encoder, head, reads, precision
 
     def forward(self, images: Tensor) -> Outputs:
-        """float32 [B, C, H, W] -> outputs."""
-        feature = features(self.encoder, images)
-        projection = self.encoder.get_submodule("fc")(feature)
+        """float32 [B, C, H, W] -> outputs; the encoder computes in the given precision."""
+        with autocast(self._precision, images.device):
+            feature = features(self.encoder, images)
+            projection = self.encoder.get_submodule("fc")(feature)
+        feature, projection = feature.float(), projection.float()
         place = None if self.head is None else self.head(feature if self._reads == "backbone" else projection)
         return Outputs(feature, projection, place)
 
@@ -137,7 +142,9 @@ class Learner:
             # The other arms have no keys; a single group is the whole batch, in any order.
             self.shuffles = config.contrastive and model.bn_groups > 1
             self._group(model.bn_groups, parts=config.accumulate)
-        self.trained: nn.Module = Trained(self.encoder, self.head, reads=config.geo.feature)
+        if model.checkpointing:
+            checkpoint_blocks(self.encoder)
+        self.trained: nn.Module = Trained(self.encoder, self.head, reads=config.geo.feature, precision=config.precision)
         """What a forward pass with gradients goes through; calling it gives `Outputs`."""
 
     def start_from(self, path: Path, *, band_names: Sequence[str] | None) -> None:
@@ -154,6 +161,13 @@ class Learner:
         if self._spacing is not None:
             self._spacing = self._spacing.to(device)
         return self
+
+    def compile(self) -> None:
+        """Have the encoders compiled, in place, where they are. Raises UsageError where torch cannot compile."""
+        check_compiler(next(self.encoder.parameters()).device)
+        self.trained.compile()
+        if isinstance(self.model, MoCo):
+            self.model.encoder_k.compile()
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer trains; the key encoder is not among it."""
@@ -195,7 +209,7 @@ class Learner:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         figures = {"feature_std": feature_std(watched), "grad_norm": gradient_norm(gradients)}
         if keys is not None:
-            queries = F.normalize(outputs.projection.float())
+            queries = F.normalize(outputs.projection)
             figures["alignment"] = alignment(queries, keys)
             figures["uniformity"] = (uniformity(queries) + uniformity(keys)) / 2
         if self.head is not None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from torch.utils.tensorboard import SummaryWriter
 
-from geossl.files import replacing
+from geossl.files import naming_full_disk, replacing
+from geossl.phases import phase
 from geossl.train import metrics_csv
+from geossl.train.board import Board
+from geossl.train.folder import RESUME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -121,13 +124,14 @@ class RunLog:
         self._steps_an_epoch = steps_an_epoch
         self._every = max(steps_an_epoch // ROWS_AN_EPOCH, 1)
         self._done = done
-        self._run = run
         self._stats = stats
         self._warnings, self._wandb = warnings, wandb
         self._seen = stats()
         self._start = self._last_line = time.perf_counter()
-        self._file = (run / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1)
+        self._path = run / METRICS
+        with naming_full_disk(run, hint=RESUME):
+            self._file = self._path.open("a", encoding="utf-8")
+            self._board = Board(run / TENSORBOARD, after=done)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -145,8 +149,12 @@ class RunLog:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
-        self._file.close()
-        self._board.close()
+        # What could not be written fails again here, and the first error says why.
+        with suppress(OSError) if error is not None else naming_full_disk(self._path.parent, hint=RESUME):
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
         if self._wandb is not None:
             self._wandb.finish(failed=error is not None)
 
@@ -154,6 +162,13 @@ class RunLog:
         """Whether a completed step gets a row."""
         return step % self._every == 0 or step % self._steps_an_epoch == 0
 
+    def flush(self) -> None:
+        """Have all rows on the disk: a checkpoint that is there has its rows, too."""
+        with naming_full_disk(self._path, hint=RESUME):
+            os.fsync(self._file.fileno())
+        self._board.flush()
+
+    @phase("figures and log")
     def step(self, step: int, *, epoch: int, lr: float, figures: dict[str, float], watch: Stopwatch) -> None:
         """Note a completed step; `epoch` counts from 0."""
         self._progress.update(self._task, completed=step)
@@ -173,18 +188,21 @@ class RunLog:
             row |= _figures(loader)
         if begun := self._warnings.of(row, secs=watch.secs):
             row["warnings"] = begun
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in row.items():
-            if name not in {"step", "epoch", "time"} and isinstance(value, int | float):
-                self._board.add_scalar(name, value, step)
+        with naming_full_disk(self._path, hint=RESUME):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        untold = {"step", "epoch", "time"}
+        told = {k: v for k, v in row.items() if k not in untold and isinstance(v, int | float)}
+        self._board.add(told, step=step)
         if self._wandb is not None:
             self._wandb.log(row)
         self.last = row
         for warning in begun:
             self._console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
         if loader is not None:
-            metrics_csv.write(self._run / metrics_csv.NAME, read_metrics(self._run))
+            path = self._path.with_name(metrics_csv.NAME)
+            with naming_full_disk(path, hint=RESUME):
+                metrics_csv.write(path, read_metrics(path.parent))
             line = f"epoch {epoch + 1}/{self._epochs}  loader: {loader}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._show(row)
@@ -227,7 +245,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 def _keep_rows(path: Path, *, up_to: int) -> dict[str, Any]:
     rows = [row for row in read_metrics(path.parent) if row["step"] <= up_to]
-    with replacing(path) as file:
+    with naming_full_disk(path, hint=RESUME), replacing(path) as file:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     return rows[-1] if rows else {}
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
+from geossl.phases import PHASES, record
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
 
@@ -21,32 +23,9 @@ FOLDER = "profile"
 TRACE, TABLE = "trace.json", "table.md"
 WARM_STEPS = 3
 """Steps before the first that is measured: they choose kernels, compile, and fill the allocator."""
-PHASES = (
-    "data wait",
-    "upload",
-    "augment",
-    "forward",
-    "momentum update",
-    "backward",
-    "optimizer",
-    "figures and log",
-    "checkpoint",
-)
 OTHER = "other"
 
 T = TypeVar("T")
-
-_recorder: Callable[[str], AbstractContextManager[object]] | None = None
-
-
-@contextmanager
-def phase(name: str) -> Iterator[None]:
-    """Say that what happens inside is this part of a step, one of `PHASES`; nothing is done while none is profiled.
-
-    What an inner phase takes is not the outer one's.
-    """
-    with nullcontext() if _recorder is None else _recorder(name):
-        yield
 
 
 class Profile:
@@ -60,7 +39,7 @@ class Profile:
     def __init__(self, config: TrainConfig, *, steps: int, console: Console) -> None:
         """Profile `steps` steps with each of the two; none where it is 0."""
         self._config, self._steps, self._console = config, steps, console
-        self._folder = config.out / FOLDER
+        self._folder, self._device = config.out / FOLDER, torch.device(config.device)
         self._begun = 0
         self._clock: _Clock | None = None
         self._tracer: torch.profiler.profile | None = None
@@ -71,58 +50,63 @@ class Profile:
     def __exit__(self, *_: object) -> None:
         # The run may have been shorter; its last step counts as whole.
         if self._clock is not None:
-            self._finish_clock(self._begun - WARM_STEPS)
+            self._end_clock()
         elif self._tracer is not None:
-            self._finish_trace()
-        elif self._steps and self._begun <= WARM_STEPS:
-            text = f"profile: not more than {WARM_STEPS} steps were left, which only warm up"
-            self._console.print(text, highlight=False)
+            self._end_trace()
+        elif 0 < self._begun <= WARM_STEPS and self._steps:
+            self._say(f"profile: {self._begun} steps were left, and the first {WARM_STEPS} only warm up")
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """Pass the batches on; a step begins when its batch is asked for, and ends when the next one is."""
         iterator = iter(batches)
         while True:
-            self._begin_step()
+            if self._steps:
+                self._begin_step()
             try:
                 batch = next(iterator)
             except StopIteration:
-                self._begun -= 1
                 return
+            self._begun += 1
             yield batch
 
     def _begin_step(self) -> None:
-        global _recorder  # noqa: PLW0603 - which code runs in a step is not for arguments to carry
-        if self._steps and self._begun == WARM_STEPS and self._clock is None:
-            self._folder.mkdir(exist_ok=True)
-            self._clock = _Clock(torch.device(self._config.device))
-            _recorder = self._clock.phase
-        elif self._clock is not None and self._begun == WARM_STEPS + self._steps:
-            self._finish_clock(self._steps)
-            self._tracer = torch.profiler.profile(activities=_activities(torch.device(self._config.device)))
-            _recorder = record_function
+        measured = self._begun - WARM_STEPS
+        if self._clock is None and self._tracer is None and measured == 0:
+            self._clock = _Clock(self._device)
+            record(self._clock.phase)
+        elif self._clock is not None and measured == self._steps:
+            self._end_clock()
+            activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device.type == "cuda" else [])]
+            self._tracer = torch.profiler.profile(activities=activities)
+            record(record_function)
             self._tracer.start()
-        elif self._tracer is not None and self._begun == WARM_STEPS + 2 * self._steps:
-            self._finish_trace()
-        self._begun += 1
+        elif self._tracer is not None and measured == 2 * self._steps:
+            self._end_trace()
 
-    def _finish_clock(self, steps: int) -> None:
-        global _recorder  # noqa: PLW0603
+    def _end_clock(self) -> None:
         if self._clock is None:
             return
-        secs, self._clock, _recorder = self._clock.stop(), None, None
-        table = _table(secs, steps=steps, config=self._config)
-        (self._folder / TABLE).write_text(table, encoding="utf-8")
-        self._console.print(table, highlight=False, markup=False, soft_wrap=True)
+        secs, self._clock = self._clock.stop(), None
+        record(None)
+        steps = self._begun - WARM_STEPS
+        if steps:
+            self._folder.mkdir(exist_ok=True)
+            table = _table(secs, steps=steps, config=self._config)
+            (self._folder / TABLE).write_text(table, encoding="utf-8")
+            self._say(table)
 
-    def _finish_trace(self) -> None:
-        global _recorder  # noqa: PLW0603
+    def _end_trace(self) -> None:
         if self._tracer is None:
             return
-        tracer, self._tracer, _recorder = self._tracer, None, None
+        tracer, self._tracer = self._tracer, None
+        record(None)
         tracer.stop()
         path = self._folder / TRACE
         tracer.export_chrome_trace(str(path))
-        self._console.print(f"profile: {path}, for chrome://tracing or Perfetto", highlight=False, soft_wrap=True)
+        self._say(f"profile: {path}, for chrome://tracing or Perfetto")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 class _Clock:
@@ -158,11 +142,6 @@ class _Clock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-
-def _activities(device: torch.device) -> list[ProfilerActivity]:
-    gpu = [ProfilerActivity.CUDA] if device.type == "cuda" else []
-    return [ProfilerActivity.CPU, *gpu]
 
 
 def _table(secs: dict[str, float], *, steps: int, config: TrainConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,11 @@ import torch
 
 from geossl.augment import augment
 from geossl.models import batch_norm
+from geossl.models.checkpointing import buffers_kept
 from geossl.models.moco import MoCo
+from geossl.models.precision import autocast
 from geossl.models.seeds import generator
+from geossl.phases import phase
 from geossl.train.learner import Outputs, Share
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ class Stepper:
         *,
         learner: Learner,
         optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
         loader: Loader,
         targets: Targets,
     ) -> None:
@@ -40,12 +45,13 @@ class Stepper:
             config: the settings; everything automatic must be resolved.
             learner: on the device `config.device`.
             optimizer: of the learner's parameters.
+            scaler: of the loss; see `geossl.models.precision`.
             loader: whose batches `step` gets.
             targets: what each row of the index is to predict.
 
         """
         self._config, self._learner, self._optimizer = config, learner, optimizer
-        self._loader, self._targets = loader, targets
+        self._scaler, self._loader, self._targets = scaler, loader, targets
         self._device = torch.device(config.device)
         self._mean, self._std = (torch.tensor(v, device=self._device) for v in (config.color.mean, config.color.std))
 
@@ -66,30 +72,44 @@ class Stepper:
         keys = None
         if moco is not None:
             shuffle = self._shuffle(len(rows), number)
-            keys = moco.encode_keys(views[1], shuffle=shuffle, parts=self._config.accumulate)
+            with phase("forward"), autocast(self._config.precision, self._device):
+                keys = moco.encode_keys(views[1], shuffle=shuffle, parts=self._config.accumulate)
         known = targets.known
         labelled = torch.zeros((), device=self._device) if known is None else known.sum().clamp(min=1)
         self._optimizer.zero_grad()
         made = []
         for cut in batch_norm.in_parts(learner.encoder, len(rows), parts=self._config.accumulate):
-            part = learner.part(
-                views[0, cut],
-                keys=None if keys is None else keys[cut],
-                targets=targets.cut(cut),
-                share=Share(
-                    images=(cut.stop - cut.start) / len(rows),
-                    known=labelled if known is None else known[cut].sum() / labelled,
-                ),
+            share = Share(
+                images=(cut.stop - cut.start) / len(rows),
+                known=labelled if known is None else known[cut].sum() / labelled,
             )
-            part.loss.backward()  # type: ignore[no-untyped-call]
+            with phase("forward"):
+                key = None if keys is None else keys[cut]
+                part = learner.part(views[0, cut], keys=key, targets=targets.cut(cut), share=share)
+            self._backward(part.loss)
             made.append(part)
         if moco is not None and keys is not None:
             moco.enqueue(keys)
-        self._optimizer.step()
+        self._move()
         figures = {name: reduce(torch.add, [part.figures[name] for part in made]) for name in made[0].figures}
         outputs = Outputs.together([part.outputs for part in made])
         return figures | learner.watch(outputs, targets, keys), len(rows)
 
+    @phase("backward")
+    def _backward(self, loss: Tensor) -> None:
+        scaled = self._scaler.scale(loss)
+        with buffers_kept(self._learner.encoder) if self._config.model.checkpointing else nullcontext():
+            scaled.backward()  # type: ignore[no-untyped-call]
+
+    @phase("optimizer")
+    def _move(self) -> None:
+        """Move the weights; of fp16, only where no gradient has overflown."""
+        # From here on, whoever looks at the gradients sees the loss's own.
+        self._scaler.unscale_(self._optimizer)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    @phase("augment")
     def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
 

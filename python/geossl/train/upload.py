@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from geossl.train.profile import phase
+from geossl.phases import phase
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -31,7 +31,7 @@ def uploaded(loader: Loader, device: torch.device) -> Generator[Batch]:
         if device.type == "cpu":
             yield from batches
             return
-        side = torch.cuda.Stream(device)
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         coming = _upload(batches, device, side)
         while coming is not None:
             batch, copied = coming

@@ -44,6 +44,7 @@ class Watcher:
     def __init__(self, config: TrainConfig, *, learner: Learner, stepper: Stepper, index: Index) -> None:
         self._config, self._stepper, self._index = config, stepper, index
         self._moco = learner.model if isinstance(learner.model, MoCo) else None
+        self._skipped = 0  # steps in a row whose gradient has overflown
 
     def read(self, made: dict[str, Tensor], *, batch: Batch, step: int, epoch: int, logged: bool) -> dict[str, float]:
         """The figures as numbers, waiting for the device once.
@@ -81,7 +82,8 @@ class Watcher:
     def _check(self, found: dict[str, float], *, batch: Batch, step: int, epoch: int) -> None:
         """Raise GeosslError, with the batch saved, unless the loss and the gradient are finite."""
         bad = next((name for name in ("loss", "grad_norm") if not math.isfinite(found[name])), None)
-        if bad is None:
+        self._skipped = self._skipped + 1 if bad == "grad_norm" else 0
+        if bad is None or (self._config.precision == "fp16" and 0 < self._skipped < SKIPPED_STEPS):
             return
         run = self._config.out
         file = run / bad_batch.NAME
