@@ -34,11 +34,11 @@ SETTINGS = ["--recipe", "moco", "--recipe", "laptop", "--epochs", str(EPOCHS), "
 HEALTHY = ["--optim.lr", "0.005", "--model.temperature", "0.1"]
 RUNS = {
     "healthy": HEALTHY,
-    "collapse": ["--optim.lr", "0.2", "--model.temperature", "0.07"],
-    "high-lr": ["--optim.lr", "2", "--model.temperature", "0.1"],
+    "collapse": ["--optim.lr", "0.03", "--model.momentum", "0.9"],
+    "high-lr": ["--optim.lr", "0.5", "--model.temperature", "0.1"],
     "bn-leak": [*HEALTHY, "--model.bn_groups", "1"],
     "long-queue": [*HEALTHY, "--model.queue", "1536"],
-    "starving": [*HEALTHY, "--loader.threads", "1"],
+    "starving": [*HEALTHY, "--loader.threads", "1", "--epochs", "24", "--watch.knn_epochs", "0"],
 }
 """What each run has beside the common settings."""
 PANELS = {
@@ -100,12 +100,16 @@ def train(name: str, index: Path, work: Path) -> list[dict[str, Any]]:
     run = work / "runs" / name
     ended = run / "ended"
     if not ended.exists():
-        words = [*SETTINGS, *RUNS[name]]
-        if name == "starving":
-            words = [word for word in words if word not in {"--watch.knn_epochs", "4"}]
-        code = command("train", *words, "--data", index, "--out", run, "--resume", "auto", may_fail=True)
+        code = command("train", *_settings(name), "--data", index, "--out", run, "--resume", "auto", may_fail=True)
         ended.write_text(f"{code}\n")
     return read_metrics(run)
+
+
+def _settings(name: str) -> list[str]:
+    """The words of a run; what it has itself replaces what is common."""
+    common = list(zip(SETTINGS[::2], SETTINGS[1::2], strict=True))
+    own = set(RUNS[name][::2])
+    return [word for key, value in common if key not in own for word in (key, value)] + RUNS[name]
 
 
 def draw(name: str, rows: list[dict[str, Any]], healthy: list[dict[str, Any]]) -> None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from geossl.train.learner import Learner
     from geossl.train.step import Stepper
 
-COLLAPSED_STD = 0.12
+COLLAPSED_STD = 0.1
 """feature_std below which an encoder is taken to have collapsed. What the bounds rest on is in docs/loss.md."""
 COLLAPSED_RANK = 3.0
 """rankme below which an encoder is taken to have collapsed."""
-COLLAPSED_STEPS = 200
+COLLAPSED_STEPS = 100
 """For so many steps: every encoder begins narrow, and spreads out in its first steps."""
 STARVED_SHARE = 0.2
 """Share of the time spent waiting for the loader from which a run is starved."""
