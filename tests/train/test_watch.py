@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
+import subprocess
 import sys
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +19,7 @@ from geossl.config import make_config
 from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
+from geossl.data.loader import Batch
 from geossl.errors import GeosslError, UsageError
 from geossl.models.backbone import CHECKPOINT
 from geossl.train import metrics_csv, online_knn, train
@@ -23,7 +27,7 @@ from geossl.train.data import read_data, resolve
 from geossl.train.figures import effective_rank
 from geossl.train.log import read_metrics
 from geossl.train.online_knn import OnlineKnn
-from geossl.train.watch import COLLAPSED_STEPS, Warnings
+from geossl.train.watch import COLLAPSED_STEPS, SKIPPED_STEPS, Warnings, Watcher
 
 SMALL = {
     "arm": "moco",
@@ -136,6 +140,31 @@ def test_a_gradient_that_is_not_finite_ends_the_run(data, tmp_path, monkeypatch)
     monkeypatch.setattr("geossl.train.learner.gradient_norm", lambda _: torch.tensor(torch.inf))
     with pytest.raises(GeosslError, match=r"the gradient's norm is inf at step 1 of epoch 1; try a smaller optim\.lr"):
         run(data, tmp_path / "run")
+
+
+def test_a_loss_scale_may_leave_steps_out_but_not_for_ever(data, tmp_path):
+    config = make_config(SMALL, {"data": data, "out": tmp_path, "precision": "fp16"})
+    stepper = SimpleNamespace(prepare=lambda batch: (batch.images, batch.rows[0]))
+    learner = SimpleNamespace(model=None)
+    watcher = Watcher(config, learner=learner, stepper=stepper, index=Index.read(data))
+    batch = Batch(
+        images=torch.zeros(2, 16, 3, 8, 8),
+        rows=torch.arange(16).repeat(2, 1),
+        color=torch.zeros(2, 16, 7),
+        gains=torch.ones(2, 16, 3),
+    )
+
+    def read(step, norm):
+        made = {"loss": torch.tensor(1.0), "grad_norm": torch.tensor(norm)}
+        return watcher.read(made, batch=batch, step=step, epoch=0, logged=False)
+
+    for step in range(1, 60):
+        read(step, torch.inf if step % 30 else 1.0)
+    read(60, 1.0)
+    for step in range(61, 60 + SKIPPED_STEPS):
+        read(step, torch.inf)
+    with pytest.raises(GeosslError, match=f"the gradient's norm is inf at step {60 + SKIPPED_STEPS} "):
+        read(60 + SKIPPED_STEPS, torch.inf)
 
 
 def row(step, **figures):
@@ -288,10 +317,15 @@ def test_unreadable_questions_do_not_end_a_run(data, tmp_path):
 class FakeWandb:
     """Notes what is asked of it."""
 
+    Error = ConnectionError
+    refuses = False
+
     def __init__(self):
         self.begun, self.rows, self.alerts, self.exits = [], [], [], []
 
     def init(self, **how):
+        if self.refuses:
+            raise self.Error("no\nlog-in")
         self.begun.append(how)
         return SimpleNamespace(
             id=how["id"] or "abc123",
@@ -325,6 +359,41 @@ def test_weights_and_biases_gets_the_rows_and_a_resumed_run_goes_on_there(data, 
     assert fake.rows[-1]["loss"] == read_metrics(tmp_path / "run")[-1]["loss"]
     assert [alert["title"] for alert in fake.alerts] == ["collapse"]
     assert fake.exits == [1, 0]
+
+
+@pytest.mark.usefixtures("loader")
+def test_weights_and_biases_may_refuse(data, tmp_path, monkeypatch):
+    fake = FakeWandb()
+    fake.refuses = True
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr("geossl.train.weights_biases.find_spec", lambda _: object())
+    with pytest.raises(GeosslError, match=r"watch\.wandb: no log-in; log in with .*WANDB_MODE=offline"):
+        run(data, tmp_path / "run", watch={"wandb": "earth"})
+
+
+OFFLINE = """
+import sys
+from pathlib import Path
+from geossl.config import make_config
+from geossl.train.weights_biases import WandbRun
+config = make_config({"arm": "moco", "data": "x", "out": Path(sys.argv[1]), "watch": {"wandb": "earth"}})
+for steps in ([1, 2], [2, 3]):
+    run = WandbRun(config)
+    for step in steps:
+        run.log({"step": step, "loss": 1 / step, "loader_failures": {}, "warnings": ["collapse: all alike"]})
+    run.finish(failed=False)
+"""
+
+
+@pytest.mark.skipif(find_spec("wandb") is None, reason="the extra wandb is not installed")
+def test_the_real_package_works_offline_and_resumes_the_same_run(tmp_path):
+    # Of its own process, as it leaves threads and a server behind.
+    offline = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    subprocess.run([sys.executable, "-c", OFFLINE, str(tmp_path)], check=True, env=offline, timeout=300)
+    run_id = (tmp_path / "wandb_id").read_text().strip()
+    kept = [p.name for p in (tmp_path / "wandb").glob("offline-run-*")]
+    assert len(kept) == 2
+    assert all(name.endswith(f"-{run_id}") for name in kept)
 
 
 @pytest.mark.usefixtures("loader")
