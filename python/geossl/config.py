@@ -168,8 +168,12 @@ class ColorConfig(Section):
 class ModelConfig(Section):
     """Encoder, projection and MoCo."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
-    """Encoder architecture, from torchvision."""
+    backbone: str = "resnet50"
+    """Encoder: a classification model of torchvision or timm, by its name there (timm/NAME for timm's, where both have
+    one); see docs/backbones.md."""
+    stem: Literal["imagenet", "small"] = "imagenet"
+    """How a ResNet begins: as for ImageNet, or for small images (under 64 pixels or so) with a convolution of 3 x 3,
+    stride 1, and no pooling."""
     checkpointing: bool = False
     """Keep what goes into each of the encoder's blocks, and compute what is in it again for the backward pass: the same
     gradients with less memory, in more time."""
@@ -184,7 +188,7 @@ class ModelConfig(Section):
     the Blue Marble tiles; see docs/results.md."""
     bn_groups: int = Field(4, ge=1)
     """Batch normalisation sees the batch in this many groups, with the keys shuffled between them; whatever the number
-    of processes and micro-batches, which must fit it."""
+    of processes and micro-batches, which must fit it. 1 for a backbone without batch normalisation."""
 
 
 class GeoConfig(Section):
@@ -232,8 +236,8 @@ class TrainConfig(Section):
     out: Path
     """Folder of the run."""
     init_from: Path | None = None
-    """Start from these weights: a run's folder, a checkpoint in MoCo's form, or a torchvision state_dict (.pth); RGB
-    weights fit images of any bands. By default the weights are random."""
+    """Start from these weights: a run's folder, a checkpoint in MoCo's form, or a state_dict of torchvision or timm
+    (.pth, .safetensors); RGB weights fit images of any bands. By default the weights are random."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of everything random."""
     epochs: int = Field(200, ge=1)
@@ -389,8 +393,6 @@ def _faults(config: TrainConfig) -> list[str]:
         faults.append(f"color.blur: 0 <= from <= to must hold, not {config.color.blur[1:]}")
     if config.geo.target != "clusters" and not config.geographic:
         faults.append(f"geo.target: for the geo head, which the arm {config.arm} has not (use geo, geo_tp or geoloc)")
-    if config.batch % model.bn_groups:
-        faults.append(f"batch ({config.batch}) must be a multiple of model.bn_groups ({model.bn_groups})")
     if config.contrastive and model.queue is not None and model.queue % config.batch:
         faults.append(f"model.queue ({model.queue}) must be a multiple of batch ({config.batch})")
     return faults

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geossl.cli import main
-from geossl.models.backbone import load_backbone
+from geossl.models.weights import load_backbone
 
 NAIP = Path(__file__).parents[3] / "shared" / "data" / "naip"
 BANDS = "red,green,blue,nir"

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_resume import assert_same, make, make_images
 
 from geossl.config import dump_yaml
-from geossl.models.backbone import CHECKPOINT
+from geossl.models.weights import CHECKPOINT
 from geossl.train import checkpoint
 from geossl.train.log import read_metrics
 

@@ -19,7 +19,7 @@ from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import GeosslError, UsageError
-from geossl.models.backbone import CHECKPOINT, load_backbone
+from geossl.models.weights import CHECKPOINT, load_backbone
 from geossl.train import train
 from geossl.train.data import automatic_queue
 from geossl.train.engine import cosine_lr
@@ -129,7 +129,7 @@ def test_every_arm_trains_and_its_encoder_loads(data, arm):
     assert (loaded.name, loaded.bands, loaded.size, loaded.mean) == ("resnet18", 3, 32, (0.485, 0.456, 0.406))
     assert loaded.settings["arm"] == arm
     state = load(result)["state_dict"]
-    assert torch.equal(state["module.encoder_q.conv1.weight"], loaded.module.conv1.weight)
+    assert torch.equal(state["module.encoder_q.conv1.weight"], loaded.module.body.conv1.weight)
 
 
 def test_the_checkpoint_has_the_authors_names(data):

@@ -12,14 +12,15 @@ from sklearn.metrics.pairwise import haversine_distances
 from torch.nn import functional as F
 from training_data import FakeLoader, make_index, make_table
 
+from geossl import losses
 from geossl.config import make_config
 from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import UsageError
-from geossl.models.backbone import CHECKPOINT
 from geossl.models.heads import GeoHead
-from geossl.train import losses, train
+from geossl.models.weights import CHECKPOINT
+from geossl.train import train
 from geossl.train.data import read_data
 from geossl.train.log import RunLog, read_metrics
 

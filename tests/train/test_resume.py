@@ -17,7 +17,7 @@ from geossl.config import dump_yaml, make_config
 from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
-from geossl.models.backbone import CHECKPOINT
+from geossl.models.weights import CHECKPOINT
 from geossl.train import train
 from geossl.train.log import read_metrics
 

@@ -64,8 +64,11 @@ class FakeLoader:
         train,
         loader,
         pin=False,
+        rank=0,
+        world=1,
     ):  # the real one's signature
         self.rows, self.batch, self.views, self.size = torch.from_numpy(rows), batch, views, crop.size
+        self.part = slice(rank * batch // world, (rank + 1) * batch // world)
         self.normalize, self.normalizes = normalize, normalize is not None
         self.seed, self.train, self.epoch, self.batches = seed, train, 0, 0
         self.bands = index.table["bands"][0].as_py()
@@ -116,4 +119,10 @@ class FakeLoader:
             mean, std = map(torch.tensor, self.normalize)
             images = torch.stack([augment(v, c, mean=mean, std=std) for v, c in zip(images, color, strict=True)])
         gains = torch.ones(self.views, len(rows), self.bands)
-        return Batch(images=images, rows=rows.repeat(self.views, 1), color=color, gains=gains)
+        part = self.part
+        return Batch(
+            images=images[:, part],
+            rows=rows.repeat(self.views, 1)[:, part],
+            color=color[:, part],
+            gains=gains[:, part],
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -62,6 +63,8 @@ def train(
     from geossl.train import train as run
 
     result = run(chosen, resume=resume, profile=profile)
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the first one tells
     print(f"{result.steps} steps, {result.epochs} epochs in {result.secs:.0f} s -> {chosen.out}")
     if result.finished:
         print(f"next: geossl probe {chosen.out} --data {chosen.data}")

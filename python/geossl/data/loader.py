@@ -26,7 +26,7 @@ from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     import pyarrow as pa
 
@@ -119,6 +119,22 @@ class Loader:
         UsageError: For images of several kinds, temporal views without places, a batch larger than the data or not
             divisible by `world`, a mean or deviation that does not fit the bands, a pack that lacks an image or does
             not fit `crop`.
+
+    >>> from pathlib import Path
+    >>> from geossl import ColorConfig, CropConfig, Index, Loader, LoaderConfig
+    >>> index = Index.read(Path("planet.parquet"))
+    >>> loader = Loader(
+    ...     index, rows=index.rows(split="train"), batch=8, views=2, temporal=True, seed=0, train=True,
+    ...     crop=CropConfig(size=32), color=ColorConfig(), loader=LoaderConfig(),
+    ... )
+    >>> batch = next(iter(loader))
+    >>> query, key = batch.images  # two dates of each place
+    >>> query.shape, query.dtype
+    (torch.Size([8, 3, 32, 32]), torch.uint8)
+    >>> query_place, key_place = index.places[batch.rows]
+    >>> bool((query_place == key_place).all())
+    True
+
     """
 
     def __init__(
@@ -247,7 +263,7 @@ class Loader:
         """Batches of an epoch."""
         return len(self._core)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch]:
         """The rest of the current epoch. Leaving early stops the threads; the next iteration goes on from there.
 
         Raises:

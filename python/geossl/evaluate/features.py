@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geossl.data.index import Index
-    from geossl.models.backbone import LoadedBackbone
+    from geossl.models.weights import LoadedBackbone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

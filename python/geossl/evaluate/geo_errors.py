@@ -13,8 +13,8 @@ from geossl.device import resolve_device
 from geossl.errors import UsageError
 from geossl.evaluate.features import check_bands, extract
 from geossl.geo import distance_km
-from geossl.models.backbone import load_backbone, read_checkpoint
 from geossl.models.heads import GeoHead, projection_head
+from geossl.models.weights import load_backbone, read_checkpoint
 from geossl.train.targets import level_vectors
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from geossl.evaluate.linear import LR_GRID, choose_lr, fit_linear, predict_linea
 from geossl.evaluate.metrics import Scores, score
 from geossl.evaluate.split import count_oblong, split_rows
 from geossl.files import replacing
-from geossl.models.backbone import load_backbone, random_backbone
+from geossl.models.weights import load_backbone, random_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,13 +14,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from geossl.models import batch_norm
-from geossl.models.backbone import build_backbone, num_features
+from geossl.models.backbone import build_backbone
 from geossl.models.heads import projection_head
 from geossl.models.seeds import generator, seeded
 from geossl.phases import phase
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from geossl.models.backbone import Encoder, Stem
 
 
 class MoCo(nn.Module):
@@ -36,6 +38,17 @@ class MoCo(nn.Module):
         momentum: of the key encoder.
         temperature: of the logits.
         seed: of the random keys that the queue starts with; torch's global generator is left alone.
+
+    >>> from geossl.losses import info_nce
+    >>> encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 16))
+    >>> moco = MoCo(encoder, dim=16, queue=32, momentum=0.9, temperature=0.2, seed=0)
+    >>> query, key = torch.rand(2, 4, 3, 24, 24)
+    >>> keys = moco.encode_keys(key)
+    >>> logits = moco.logits(moco.encoder_q(query), keys)
+    >>> logits.shape  # the positive, then the queue
+    torch.Size([4, 33])
+    >>> info_nce(logits).backward()
+    >>> moco.enqueue(keys)
 
     """
 
@@ -55,24 +68,22 @@ class MoCo(nn.Module):
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
 
     @torch.no_grad()
-    def encode_keys(self, images: Tensor, *, shuffle: Tensor | None = None, parts: int = 1) -> Tensor:
+    def encode_keys(self, images: Tensor, *, parts: int = 1) -> Tensor:
         """Move the key encoder, and encode a batch's keys.
 
+        Batch normalisation needs them in another order than the queries: see `geossl.models.batch_norm`.
+
         Args:
-            images: float32 [B, C, H, W], the positives, in the queries' order.
-            shuffle: int64 [B], a permutation of the batch: the keys are encoded in this order, so that the
-                groups that batch normalisation sees are not the query's. None leaves them in order.
+            images: float32 [B, C, H, W], the positives.
             parts: encode this many micro-batches one after the other.
 
         Returns:
-            float32 [B, dim], unit rows, in the queries' order.
+            float32 [B, dim], unit rows, in the order of the images.
 
         """
         self.update_key_encoder()
-        images = images if shuffle is None else images[shuffle]
-        made = [self.encoder_k(images[part]) for part in batch_norm.in_parts(self.encoder_k, len(images), parts=parts)]
-        keys = F.normalize(torch.cat(made).float())
-        return keys if shuffle is None else torch.empty_like(keys).index_copy_(0, shuffle, keys)
+        cuts = batch_norm.in_parts(self.encoder_k, len(images), parts=parts)
+        return F.normalize(torch.cat([self.encoder_k(images[cut]) for cut in cuts]).float())
 
     def logits(self, projection: Tensor, keys: Tensor) -> Tensor:
         """Compare queries with their keys and with the queue.
@@ -92,7 +103,16 @@ class MoCo(nn.Module):
     @phase("momentum update")
     @torch.no_grad()
     def update_key_encoder(self) -> None:
-        """Move the key encoder's parameters: key = momentum * key + (1 - momentum) * query."""
+        """Move the key encoder's parameters: key = momentum * key + (1 - momentum) * query.
+
+        >>> moco = MoCo(nn.Linear(2, 2), dim=2, queue=4, momentum=0.75, temperature=0.2, seed=0)
+        >>> _ = nn.init.ones_(moco.encoder_q.bias), nn.init.zeros_(moco.encoder_k.bias)
+        >>> moco.update_key_encoder()
+        >>> moco.encoder_k.bias
+        Parameter containing:
+        tensor([0.2500, 0.2500])
+
+        """
         torch._foreach_lerp_(list(self.encoder_k.parameters()), list(self.encoder_q.parameters()), 1 - self.momentum)
 
     @torch.no_grad()
@@ -100,6 +120,13 @@ class MoCo(nn.Module):
         """Write the keys, float32 [B, dim], over the oldest of the queue, going round at its end.
 
         Backward passes through `logits` must be over: they need the queue as it was.
+
+        >>> moco = MoCo(nn.Identity(), dim=2, queue=4, momentum=0.9, temperature=0.2, seed=0)
+        >>> for key in ([1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]):
+        ...     moco.enqueue(torch.tensor([key, key]))
+        >>> moco.queue[0]  # the third pair replaced the first
+        tensor([-1., -1.,  0.,  0.])
+
         """
         size = self.queue.shape[1]
         columns = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % size
@@ -107,9 +134,17 @@ class MoCo(nn.Module):
         self.queue_ptr.add_(len(keys)).remainder_(size)
 
 
-def build_encoder(backbone: str, *, bands: int, dim: int, seed: int) -> nn.Module:
-    """The backbone with MoCo-v2's projection to `dim` as its `fc`, weights drawn from the seed."""
-    encoder = build_backbone(backbone, bands=bands, seed=seed)
+def build_encoder(
+    backbone: str, *, bands: int, dim: int, seed: int, size: int = 224, stem: Stem = "imagenet"
+) -> Encoder:
+    """What `build_backbone` makes of these, with MoCo-v2's projection to `dim` as its `fc`, drawn from the seed.
+
+    >>> encoder = build_encoder("resnet18", bands=4, dim=128, seed=0)
+    >>> encoder(torch.rand(2, 4, 64, 64)).shape
+    torch.Size([2, 128])
+
+    """
+    encoder = build_backbone(backbone, bands=bands, seed=seed, size=size, stem=stem)
     with seeded(seed, "projection"):
-        encoder.fc = projection_head(features=num_features(encoder), dim=dim)
+        encoder.fc = projection_head(features=encoder.num_features, dim=dim)
     return encoder

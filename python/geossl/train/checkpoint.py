@@ -21,9 +21,10 @@ import torch
 from geossl import __version__
 from geossl.errors import UsageError
 from geossl.files import naming_full_disk, replacing, temporary_name
-from geossl.models.backbone import CHECKPOINT, read_checkpoint
+from geossl.models.weights import CHECKPOINT, read_checkpoint
 from geossl.phases import phase
 from geossl.train.folder import RESUME
+from geossl.train.ranks import ALONE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from geossl.data.loader import Loader
     from geossl.train.data import TrainData
     from geossl.train.learner import Learner
+    from geossl.train.ranks import Ranks
 
 FORMAT = 1
 """Version of the `geossl` part."""
@@ -55,6 +57,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     """Of the loss; it does something for fp16 alone."""
     loader: Loader
+    ranks: Ranks = ALONE
     epoch: int = 0
     """Epochs completed."""
     step: int = 0

@@ -15,11 +15,12 @@ from geossl.data.pairs import partnered
 from geossl.data.samples import TOP, Samples, choose_samples
 from geossl.device import resolve_device
 from geossl.errors import UsageError
-from geossl.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from geossl.models.backbone import full_name, sees_batch
+from geossl.models.weights import IMAGENET_MEAN, IMAGENET_STD
 from geossl.train.targets import GeoTargets, Targets, digest, read_geo_targets
 
 if TYPE_CHECKING:
-    from geossl.config import TrainConfig
+    from geossl.config import ModelConfig, TrainConfig
 
 LARGEST_QUEUE = 65_536
 """MoCo's queue, which a large data set gets."""
@@ -88,11 +89,6 @@ def read_data(config: TrainConfig) -> TrainData:
         alone = len(rows) - int(paired.sum())
         if config.pairs.alone == "leave_out":
             rows = rows[paired]
-    if config.batch // config.model.bn_groups < 2:
-        raise UsageError(
-            f"model.bn_groups: {config.model.bn_groups} groups of a batch of {config.batch} have one image "
-            f"each, and batch normalisation needs two; use at most {config.batch // 2}"
-        )
     return TrainData(
         index=index,
         rows=rows,
@@ -106,9 +102,10 @@ def read_data(config: TrainConfig) -> TrainData:
 def resolve(config: TrainConfig, data: TrainData) -> TrainConfig:
     """The settings with everything automatic decided: device, queue, mean and standard deviation.
 
-    Raises UsageError for a device that is not there, and for a mean or deviation that does not fit the bands.
+    Raises UsageError for a device or a backbone that is not there, for a mean or deviation that does not fit the bands,
+    and for a batch that batch normalisation cannot see in its groups.
     """
-    model, color = config.model, config.color
+    model, color = _resolve_backbone(config), config.color
     if config.contrastive and model.queue is None:
         model = model.model_copy(update={"queue": automatic_queue(images=len(data.rows), batch=config.batch)})
     for name in ("mean", "std"):
@@ -123,6 +120,20 @@ def resolve(config: TrainConfig, data: TrainData) -> TrainConfig:
         color = color.model_copy(update={"mean": color.mean or mean, "std": color.std or std})
     device = str(resolve_device(config.device))
     return config.model_copy(update={"model": model, "color": color, "device": device})
+
+
+def _resolve_backbone(config: TrainConfig) -> ModelConfig:
+    """The model's settings with the backbone's full name, and with a single group where no layer sees groups."""
+    model, batch = config.model, config.batch
+    groups = model.bn_groups if sees_batch(model.backbone, size=config.crop.size) else 1
+    if batch % groups:
+        raise UsageError(f"batch ({batch}) must be a multiple of model.bn_groups ({groups})")
+    if groups > 1 and batch // groups < 2:
+        raise UsageError(
+            f"model.bn_groups: {groups} groups of a batch of {batch} have one image each, and batch normalisation "
+            f"needs two; use at most {batch // 2}"
+        )
+    return model.model_copy(update={"backbone": full_name(model.backbone), "bn_groups": groups})
 
 
 def automatic_queue(*, images: int, batch: int) -> int:

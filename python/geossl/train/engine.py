@@ -1,11 +1,11 @@
-"""The training loop: one for all arms, on the CPU or one GPU."""
+"""The training loop: one for all arms, on the CPU, a GPU, or many."""
 
 from __future__ import annotations
 
 import math
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from geossl.train.learner import Learner
 from geossl.train.log import RunLog, Stopwatch, read_metrics
 from geossl.train.online_knn import OnlineKnn
 from geossl.train.profile import Profile
+from geossl.train.ranks import SIGNAL, joined
 from geossl.train.signals import StopRequest
 from geossl.train.step import Stepper
 from geossl.train.upload import uploaded
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from geossl.train.ranks import Ranks
     from geossl.train.resume import Resume
 
 
@@ -86,13 +88,18 @@ def train(
         KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM and
             SIGUSR1 the same is done, and the call returns. A second signal acts at once.
 
+    Processes that torchrun has started train together (see `geossl.train.ranks`): each makes this call, and the first
+    one writes and prints. A signal to any of them stops all after the same step.
+
     """
-    console = console or Console()
-    with held(config.out, console=console):
-        return _train(config, resume=resume, profile=profile, console=console)
+    with joined(config.device) as ranks:
+        console = (console or Console()) if ranks.first else Console(quiet=True)
+        with held(config.out, console=console) if ranks.first else nullcontext():
+            ranks.wait()  # until the folder is there
+            return _train(config, resume=resume, profile=profile, console=console, ranks=ranks)
 
 
-def _train(config: TrainConfig, *, resume: Resume | None, profile: int, console: Console) -> TrainResult:
+def _train(config: TrainConfig, *, resume: Resume | None, profile: int, console: Console, ranks: Ranks) -> TrainResult:
     started = time.perf_counter()
     run = config.out
     origin = origins.find(run, resume, console=console)
@@ -116,15 +123,25 @@ def _train(config: TrainConfig, *, resume: Resume | None, profile: int, console:
             )
     knn = OnlineKnn(config, data, console=console) if config.watch.knn_epochs else None
     weights_biases.check(config)
-    state = _start(config, data)
+    # None has written anything before all have looked.
+    ranks.check_alike(
+        {
+            "settings": config.model_dump(mode="json", exclude={"device"}),
+            "images": data.index.content_hash,
+            "labels": data.labels_hash,
+            "checkpoint": None if origin is None else origin.step,
+        }
+    )
+    state = _start(config, data, ranks)
     if origin is None and config.init_from is not None:
         state.learner.start_from(config.init_from, band_names=data.samples.names)
     _announce(state, console=console)
-    room = Room(run, size=checkpoint.size(state), files=config.keep, console=console)
+    room = Room(run, size=checkpoint.size(state), files=config.keep, console=console) if ranks.first else None
     if origin is not None:
         origins.enter(origin, state, console=console)
-    with naming_full_disk(run / CONFIG, hint=RESUME), replacing(run / CONFIG) as file:
-        file.write(dump_yaml(config).encode())
+    if ranks.first:
+        with naming_full_disk(run / CONFIG, hint=RESUME), replacing(run / CONFIG) as file:
+            file.write(dump_yaml(config).encode())
     metrics = _fit(state, room=room, knn=knn, profile=profile, console=console)
     return TrainResult(
         run=run,
@@ -141,10 +158,12 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _fit(state: TrainState, *, room: Room, knn: OnlineKnn | None, profile: int, console: Console) -> dict[str, Any]:
+def _fit(
+    state: TrainState, *, room: Room | None, knn: OnlineKnn | None, profile: int, console: Console
+) -> dict[str, Any]:
     """Train until the last epoch's end or a signal; gives the last row of metrics."""
     config, loader, optimizer = state.config, state.loader, state.optimizer
-    run, device = config.out, torch.device(config.device)
+    run, device, ranks = config.out, torch.device(config.device), state.ranks
     stepper = Stepper(
         config,
         learner=state.learner,
@@ -152,29 +171,36 @@ def _fit(state: TrainState, *, room: Room, knn: OnlineKnn | None, profile: int, 
         scaler=state.scaler,
         loader=loader,
         targets=state.data.targets(),
+        ranks=ranks,
     )
-    watcher = Watcher(config, learner=state.learner, stepper=stepper, index=state.data.index)
-    log = RunLog(
-        run,
-        console=console,
-        epochs=config.epochs,
-        steps_an_epoch=len(loader),
-        done=state.step,
-        stats=loader.stats,
-        warnings=Warnings(config),
-        wandb=WandbRun(config) if config.watch.wandb is not None else None,
-    )
-    profiler = Profile(config, steps=profile, console=console)
-    failures = FailureList(run, loader.failures)
+    log = None
+    if ranks.first:
+        log = RunLog(
+            run,
+            console=console,
+            epochs=config.epochs,
+            steps_an_epoch=len(loader),
+            done=state.step,
+            stats=loader.stats,
+            warnings=Warnings(config),
+            wandb=WandbRun(config) if config.watch.wandb is not None else None,
+        )
+    watcher = Watcher(config, learner=state.learner, stepper=stepper, index=state.data.index, ranks=ranks)
+    profiler = Profile(config, steps=profile if ranks.first else 0, console=console)
+    failures = FailureList(run, loader.failures, rank=ranks.rank)
+    stopped_by: int | None = None
+    accuracy = None
 
-    def save(*, best: bool = False) -> None:
+    def save() -> None:
         # What a checkpoint stands for is on the disk before it is.
-        log.flush()
         failures.write()
-        checkpoint.save(state, best=best)
-        room.look()
+        if log is not None and room is not None:
+            log.flush()
+            checkpoint.save(state, best=state.improves(accuracy))
+            room.look()
+        ranks.wait()
 
-    with failures, log, StopRequest() as stop, _backends(device), profiler:
+    with failures, log or nullcontext(), StopRequest() as stop, _backends(device), profiler:
         while state.epoch < config.epochs:
             if loader.epoch != state.epoch:
                 loader.set_epoch(state.epoch)
@@ -185,37 +211,46 @@ def _fit(state: TrainState, *, room: Room, knn: OnlineKnn | None, profile: int, 
             for batch in profiler.watch(watch.watch(uploaded(loader, device))):
                 made, images = stepper.step(batch, number=state.step)
                 state.step += 1
-                due = log.due(state.step)
+                due = log is not None and log.due(state.step)
+                made = ranks.agree(made, stop.signal)
                 figures = watcher.read(made, batch=batch, step=state.step, epoch=state.epoch, logged=due)
+                agreed = figures.pop(SIGNAL, None)
                 watch.count(images)
-                if knn is not None and state.epoch_done and (state.epoch + 1) % config.watch.knn_epochs == 0:
-                    with watch.stopped():
-                        figures |= knn.measure(state.learner.encoder)
-                log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
-                if stop.signal is not None:
+                if log is not None:
+                    if knn is not None and state.epoch_done and (state.epoch + 1) % config.watch.knn_epochs == 0:
+                        with watch.stopped():
+                            figures |= knn.measure(state.learner.encoder)
+                        accuracy = figures.get("knn_acc")
+                    log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
+                stopped_by = stop.signal if agreed is None else int(agreed)
+                if stopped_by:
                     break
                 if config.save_steps and state.step % config.save_steps == 0 and not state.epoch_done:
                     save()
-            best = False
             if state.epoch_done:
                 state.epoch += 1
-                best = state.improves(log.last.get("knn_acc"))
-            save(best=best)
-            if stop.signal is not None:
-                hint = f"stopped by {stop.signal.name} and saved; go on with --resume auto"
+            save()
+            if stopped_by:
+                hint = f"stopped by {signal.Signals(stopped_by).name} and saved; go on with --resume auto"
                 console.print(f"{run}: step {state.step}: {hint}", highlight=False)
-                if stop.signal == signal.SIGINT:
+                if stopped_by == signal.SIGINT:
                     raise KeyboardInterrupt
                 break
-    return log.last
+    return {} if log is None else log.last
 
 
 def _announce(state: TrainState, *, console: Console) -> None:
     """What is about to run, and the memory that its loader may take."""
     config, loader = state.config, state.loader
     model = f"{config.model.backbone} at {config.crop.size} pixels on {config.device}"
+    ranks, part = state.ranks, config.batch // (state.ranks.world * config.accumulate)
     work = f"{len(state.data.rows):,} images, {len(loader):,} steps of {config.batch} an epoch, {config.epochs} epochs"
     console.print(f"{config.arm}: {model}; {work}", highlight=False, soft_wrap=True)
+    if config.batch != part:
+        pieces = [(ranks.world, "processes"), (config.accumulate, "micro-batches")]
+        product = " x ".join([f"{count} {name}" for count, name in pieces if count > 1])
+        rate = f"learning rate {config.optim.lr:g} for the whole batch"
+        console.print(f"{config.batch} images a step = {product} x {part}; {rate}", highlight=False, soft_wrap=True)
     if state.data.alone:
         does = "left out" if config.pairs.alone == "leave_out" else "each is two crops of itself"
         console.print(f"pairs: {state.data.alone:,} images have no allowed other date: {does}", highlight=False)
@@ -226,7 +261,9 @@ def _announce(state: TrainState, *, console: Console) -> None:
         console.print(hint, highlight=False)
 
 
-def _start(config: TrainConfig, data: TrainData) -> TrainState:
+def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
+    if ranks.world > 1 and config.loader.on_error == "skip":
+        raise UsageError("loader.on_error: skip would leave the processes with unequal batches; use substitute")
     device = torch.device(config.device)
     mean, std = config.color.mean, config.color.std
     if mean is None or std is None:
@@ -246,10 +283,13 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         train=True,
         loader=config.loader,
         pin=device.type == "cuda",
+        rank=ranks.rank,
+        world=ranks.world,
     )
-    learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo).to(device)
+    learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo, ranks=ranks).to(device)
     if config.compile:
         learner.compile()
+    learner.distribute()
     optimizer = torch.optim.SGD(
         learner.parameters(),
         lr=config.optim.lr,
@@ -258,7 +298,15 @@ def _start(config: TrainConfig, data: TrainData) -> TrainState:
         fused=device.type == "cuda",  # on a CPU it gives the same bits, and is no faster
     )
     scaler = gradient_scaler(config.precision, device)
-    return TrainState(config=config, data=data, learner=learner, optimizer=optimizer, scaler=scaler, loader=loader)
+    return TrainState(
+        config=config,
+        data=data,
+        learner=learner,
+        optimizer=optimizer,
+        scaler=scaler,
+        loader=loader,
+        ranks=ranks,
+    )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from geossl.errors import UsageError
 from geossl.files import OutOfSpaceError, free_bytes, mib, naming_full_disk, remove_temporary, replacing
-from geossl.models.backbone import CHECKPOINT
+from geossl.models.weights import CHECKPOINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -133,9 +133,13 @@ class Room:
 class FailureList:
     """The images that could not be read, over all the processes that the run has been; written at the block's end."""
 
-    def __init__(self, run: Path, failures: Callable[[], Sequence[tuple[str, str]]]) -> None:
-        """List in the run folder what `failures` gives: (path, reason) of each so far in this process."""
-        self._path, self._failures, self._written = run / FAILURES, failures, 0
+    def __init__(self, run: Path, failures: Callable[[], Sequence[tuple[str, str]]], *, rank: int = 0) -> None:
+        """List in the run folder what `failures` gives: (path, reason) of each so far in this process.
+
+        Of several processes each but the first has a list of its own.
+        """
+        self._path = run / (FAILURES if rank == 0 else f"failures-rank{rank}.jsonl")
+        self._failures, self._written = failures, 0
 
     def __enter__(self) -> Self:
         return self

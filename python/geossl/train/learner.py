@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
+from geossl import losses
 from geossl.errors import UsageError
 from geossl.models import batch_norm
-from geossl.models.backbone import build_backbone, features, init_backbone, num_features
+from geossl.models.backbone import build_backbone, features
 from geossl.models.checkpointing import checkpoint_blocks
 from geossl.models.compiler import check_compiler
 from geossl.models.heads import GeoHead
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.precision import autocast
 from geossl.models.seeds import seeded
-from geossl.train import losses
+from geossl.models.weights import init_backbone
 from geossl.train.figures import alignment, feature_std, gradient_norm, uniformity
+from geossl.train.ranks import ALONE
 from geossl.train.targets import level_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from torch import Tensor
 
     from geossl.config import Precision, TrainConfig
+    from geossl.models.backbone import Encoder
+    from geossl.train.ranks import Ranks
     from geossl.train.targets import GeoTargets, Targets
 
 
@@ -60,7 +67,7 @@ class Outputs(NamedTuple):
 class Trained(nn.Module):
     """All that the optimizer trains, in one forward pass, as wrappers of modules (data-parallel) need it."""
 
-    def __init__(self, encoder: nn.Module, head: GeoHead | None, *, reads: str, precision: Precision) -> None:
+    def __init__(self, encoder: Encoder, head: GeoHead | None, *, reads: str, precision: Precision) -> None:
         super().__init__()
         self.encoder, self.head, self._reads, self._precision = encoder, head, reads, precision
 
@@ -68,26 +75,28 @@ class Trained(nn.Module):
         """float32 [B, C, H, W] -> outputs; the encoder computes in the given precision."""
         with autocast(self._precision, images.device):
             feature = features(self.encoder, images)
-            projection = self.encoder.get_submodule("fc")(feature)
+            projection = self.encoder.fc(feature)
         feature, projection = feature.float(), projection.float()
         place = None if self.head is None else self.head(feature if self._reads == "backbone" else projection)
         return Outputs(feature, projection, place)
 
 
 class Share(NamedTuple):
-    """How much of the global batch a micro-batch is, which weighs its means."""
+    """What a micro-batch's means weigh: the sum over the micro-batches, averaged over the processes, is the mean over
+    the global batch.
+    """
 
     images: float
-    """Share of the images."""
+    """Weight of a mean over the images."""
     known: Tensor
-    """float32 []: share of the images whose label or place is known; 0 if none is."""
+    """float32 []: weight of a mean over the images whose label or place is known; 0 if none is."""
 
 
 class Part(NamedTuple):
     """What a micro-batch adds to a step."""
 
     loss: Tensor
-    """With its graph. The sum over all micro-batches is the global batch's loss."""
+    """With its graph. The sum over the micro-batches, averaged over the processes, is the global batch's loss."""
     figures: dict[str, Tensor]
     """The loss, its parts and accuracies, which add up in the same way."""
     outputs: Outputs
@@ -101,7 +110,9 @@ class Learner:
     MoCo's projection, and the geo head alone. supervised: an encoder with a linear layer for the categories.
     """
 
-    def __init__(self, config: TrainConfig, *, bands: int, classes: int, geo: GeoTargets | None) -> None:
+    def __init__(
+        self, config: TrainConfig, *, bands: int, classes: int, geo: GeoTargets | None, ranks: Ranks = ALONE
+    ) -> None:
         """Build for images of `bands` bands.
 
         Args:
@@ -109,9 +120,13 @@ class Learner:
             bands: bands of the images.
             classes: how many categories there are; for the arm supervised.
             geo: what the geo head predicts; for the geographic arms.
+            ranks: the processes that train together.
+
+        Raises:
+            UsageError: the groups of batch normalisation do not fit the processes and micro-batches.
 
         """
-        self._config = config
+        self._config, self._ranks = config, ranks
         model = config.model
         self.encoder = _build(config, bands=bands, classes=classes)
         """The query encoder."""
@@ -131,7 +146,7 @@ class Learner:
         self.head: GeoHead | None = None
         self._spacing: Tensor | None = None
         if geo is not None:
-            width = num_features(self.encoder) if config.geo.feature == "backbone" else model.dim
+            width = self.encoder.num_features if config.geo.feature == "backbone" else model.dim
             with seeded(config.seed, "geo head"):
                 self.head = GeoHead(features=width, target=geo.target, levels=level_vectors(geo.levels))
             if geo.target == "soft":
@@ -169,6 +184,19 @@ class Learner:
         if isinstance(self.model, MoCo):
             self.model.encoder_k.compile()
 
+    def distribute(self) -> None:
+        """Average the gradients over the processes, during the backward pass. After `to`."""
+        if self._ranks.world > 1:
+            # On the CPU this keeps the buckets as they are from the first step on, so that a resumed run adds up in
+            # the same order as one that was not stopped.
+            fixed = next(self.trained.parameters()).device.type == "cpu"
+            self.trained = DistributedDataParallel(self.trained, broadcast_buffers=False, find_unused_parameters=fixed)
+
+    def gathering(self) -> AbstractContextManager[None]:
+        """A context for all micro-batches of a step but the last, whose gradients are only added up."""
+        apart: AbstractContextManager[None] = nullcontext()
+        return self.trained.no_sync() if isinstance(self.trained, DistributedDataParallel) else apart
+
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer trains; the key encoder is not among it."""
         return [p for p in self.trained.parameters() if p.requires_grad]
@@ -203,18 +231,26 @@ class Learner:
         return Part(loss, {name: value.detach() for name, value in figures.items()}, out.detach())
 
     def watch(self, outputs: Outputs, targets: Targets, keys: Tensor | None) -> dict[str, Tensor]:
-        """The figures that are no means over images: of a whole batch's outputs and keys, and of the gradient."""
+        """The figures that are no means over images: of the global batch, and of the gradient.
+
+        Args:
+            outputs: for this process's part of the batch.
+            targets: its own.
+            keys: of the global batch.
+
+        """
+        gather = self._ranks.gather
         # The categories' logits may well collapse.
-        watched = outputs.feature if self._config.arm == "supervised" else outputs.projection
+        watched = gather(outputs.feature if self._config.arm == "supervised" else outputs.projection)
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         figures = {"feature_std": feature_std(watched), "grad_norm": gradient_norm(gradients)}
         if keys is not None:
-            queries = F.normalize(outputs.projection)
+            queries = F.normalize(watched)
             figures["alignment"] = alignment(queries, keys)
             figures["uniformity"] = (uniformity(queries) + uniformity(keys)) / 2
         if self.head is not None:
-            place = self.head.place(_given(outputs.place))
-            figures["geo_km"] = losses.median_km(place, _given(targets.points), _given(targets.known))
+            place, points = gather(self.head.place(_given(outputs.place))), gather(_given(targets.points))
+            figures["geo_km"] = losses.median_km(place, points, points.isfinite().all(1))
         return figures
 
     def _geo(self, head: GeoHead, out: Outputs, targets: Targets, share: Share, figures: dict[str, Tensor]) -> Tensor:
@@ -236,28 +272,35 @@ class Learner:
         return loss
 
     def _group(self, groups: int, *, parts: int) -> None:
-        """Have batch normalisation see these groups of the batch. Raises UsageError if the parts cannot hold them."""
-        if groups % parts:
-            raise UsageError(
-                f"model.bn_groups: {groups} groups cannot be seen in accumulate {parts} micro-batches; "
-                f"use a multiple of {parts} groups"
-            )
-        if groups > parts:
-            batch_norm.convert(self.model, groups=groups // parts)
+        """Have batch normalisation see these groups of the global batch, wherever its parts are computed."""
+        ranks = self._ranks
+        pieces = ranks.world * parts
+        if groups % pieces == 0:
+            if groups > pieces:
+                batch_norm.convert(self.model, groups=groups // pieces)
+        elif parts == 1 and ranks.world % groups == 0:
+            group, device = ranks.subset(ranks.world // groups), torch.device(self._config.device)
+            batch_norm.synchronize(self.model, group=group, device=device)
+        else:
+            fits = f"a multiple of {pieces}" + (f", or a divisor of {ranks.world}" if parts == 1 else "")
+            work = f"{ranks.world} processes x {parts} micro-batches (accumulate)"
+            raise UsageError(f"model.bn_groups: {groups} groups cannot be seen by {work}; use {fits}")
 
 
-def _build(config: TrainConfig, *, bands: int, classes: int) -> nn.Module:
+def _build(config: TrainConfig, *, bands: int, classes: int) -> Encoder:
     """The encoder of the arm, with what it has as its `fc`."""
-    model = config.model
+    model, size = config.model, config.crop.size
     if config.contrastive or config.geographic:
-        encoder = build_encoder(model.backbone, bands=bands, dim=model.dim, seed=config.seed)
+        encoder = build_encoder(
+            model.backbone, bands=bands, dim=model.dim, seed=config.seed, size=size, stem=model.stem
+        )
         if not config.contrastive and config.geo.feature == "backbone":
             # No loss reads the projection. (Data-parallel wrappers wait for the gradient of all that is trained.)
-            encoder.get_submodule("fc").requires_grad_(requires_grad=False)
+            encoder.fc.requires_grad_(requires_grad=False)
         return encoder
-    encoder = build_backbone(model.backbone, bands=bands, seed=config.seed)
+    encoder = build_backbone(model.backbone, bands=bands, seed=config.seed, size=size, stem=model.stem)
     with seeded(config.seed, "classifier"):
-        encoder.fc = nn.Linear(num_features(encoder), classes)
+        encoder.fc = nn.Linear(encoder.num_features, classes)
     return encoder
 
 

@@ -149,14 +149,14 @@ class RunLog:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
+        if self._wandb is not None:
+            self._wandb.finish(failed=error is not None)
         # What could not be written fails again here, and the first error says why.
         with suppress(OSError) if error is not None else naming_full_disk(self._path.parent, hint=RESUME):
             try:
                 self._file.close()
             finally:
                 self._board.close()
-        if self._wandb is not None:
-            self._wandb.finish(failed=error is not None)
 
     def due(self, step: int) -> bool:
         """Whether a completed step gets a row."""

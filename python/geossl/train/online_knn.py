@@ -23,9 +23,10 @@ from geossl.models.seeds import derive_seed, generator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from geossl.config import TrainConfig
+    from geossl.models.backbone import Encoder
     from geossl.train.data import TrainData
 
 BANK_IMAGES = 4096
@@ -59,7 +60,7 @@ class OnlineKnn:
         self._asked = _sample(asked, QUESTION_IMAGES, seed=config.seed, use="knn questions")
         self._used = torch.from_numpy(np.unique(data.index.labels[np.concatenate([self._bank, self._asked])]))
 
-    def measure(self, encoder: nn.Module) -> dict[str, float]:
+    def measure(self, encoder: Encoder) -> dict[str, float]:
         """Share of the images that are classified rightly (knn_acc), and the mean over classes of F1 (knn_macro_f1).
 
         Nothing where the images cannot be read, or a feature is not finite: that is told, and no reason to end a run.
@@ -88,7 +89,7 @@ class OnlineKnn:
         scores = score(probabilities=votes, labels=labels, places=asked.places)
         return {"knn_acc": scores.top1, "knn_macro_f1": scores.f1}
 
-    def _extract(self, encoder: nn.Module, rows: NDArray[np.int64]) -> Features:
+    def _extract(self, encoder: Encoder, rows: NDArray[np.int64]) -> Features:
         config = self._config
 
         def backbone(images: Tensor) -> Tensor:

@@ -49,12 +49,13 @@ class Profile:
 
     def __exit__(self, *_: object) -> None:
         # The run may have been shorter; its last step counts as whole.
-        if self._clock is not None:
-            self._end_clock()
-        elif self._tracer is not None:
+        record(None)
+        if self._tracer is not None:
             self._end_trace()
-        elif 0 < self._begun <= WARM_STEPS and self._steps:
+        elif self._steps and self._begun <= WARM_STEPS:
             self._say(f"profile: {self._begun} steps were left, and the first {WARM_STEPS} only warm up")
+        elif self._clock is not None:
+            self._end_clock()
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
         """Pass the batches on; a step begins when its batch is asked for, and ends when the next one is."""
@@ -88,12 +89,10 @@ class Profile:
             return
         secs, self._clock = self._clock.stop(), None
         record(None)
-        steps = self._begun - WARM_STEPS
-        if steps:
-            self._folder.mkdir(exist_ok=True)
-            table = _table(secs, steps=steps, config=self._config)
-            (self._folder / TABLE).write_text(table, encoding="utf-8")
-            self._say(table)
+        table = _table(secs, steps=self._begun - WARM_STEPS, config=self._config)
+        self._folder.mkdir(exist_ok=True)
+        (self._folder / TABLE).write_text(table, encoding="utf-8")
+        self._say(table)
 
     def _end_trace(self) -> None:
         if self._tracer is None:

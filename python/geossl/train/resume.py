@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from geossl.config import TrainConfig, explain, flatten
 from geossl.errors import UsageError
-from geossl.models.backbone import CHECKPOINT
+from geossl.models.weights import CHECKPOINT
 from geossl.train import checkpoint
 from geossl.train.checkpoint import BEST, DamagedError, TrainState
 from geossl.train.folder import CONFIG, LOCK
@@ -142,6 +142,8 @@ def enter(origin: Origin, state: TrainState, *, console: Console) -> None:
     """Bring the state, and the run folder, to where the checkpoint was written."""
     run, step = state.config.out, origin.step
     checkpoint.restore(origin.content, state)
+    if not state.ranks.first:
+        return
     if not origin.own:
         state.best = None  # of a best.pt that stays in the other run
         # From the first moment there is a checkpoint here: what stops before the first step goes on, too.

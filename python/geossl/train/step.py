@@ -16,6 +16,7 @@ from geossl.models.precision import autocast
 from geossl.models.seeds import generator
 from geossl.phases import phase
 from geossl.train.learner import Outputs, Share
+from geossl.train.ranks import ALONE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from geossl.config import TrainConfig
     from geossl.data.loader import Batch, Loader
     from geossl.train.learner import Learner
+    from geossl.train.ranks import Ranks
     from geossl.train.targets import Targets
 
 
@@ -38,6 +40,7 @@ class Stepper:
         scaler: torch.amp.GradScaler,
         loader: Loader,
         targets: Targets,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Take steps with what is given here; nothing is copied.
 
@@ -48,10 +51,11 @@ class Stepper:
             scaler: of the loss; see `geossl.models.precision`.
             loader: whose batches `step` gets.
             targets: what each row of the index is to predict.
+            ranks: the processes that train together.
 
         """
         self._config, self._learner, self._optimizer = config, learner, optimizer
-        self._scaler, self._loader, self._targets = scaler, loader, targets
+        self._scaler, self._loader, self._targets, self._ranks = scaler, loader, targets, ranks
         self._device = torch.device(config.device)
         self._mean, self._std = (torch.tensor(v, device=self._device) for v in (config.color.mean, config.color.std))
 
@@ -59,41 +63,56 @@ class Stepper:
         """Learn from a batch.
 
         Args:
-            batch: as the loader gave it.
+            batch: as the loader gave it, this process's part of the global batch.
             number: steps taken before this one, over all epochs; decides how keys are shuffled.
 
         Returns:
-            The figures to log, on the device, and the number of images that were learnt from.
+            The figures to log, on the device, whose means over the processes are those of the global batch, and the
+            number of images that all have learnt from.
 
         """
         views, rows = self.prepare(batch)
-        learner, targets = self._learner, self._targets.of(rows, self._device)
+        learner, ranks, targets = self._learner, self._ranks, self._targets.of(rows, self._device)
         moco = learner.model if isinstance(learner.model, MoCo) else None
         keys = None
         if moco is not None:
-            shuffle = self._shuffle(len(rows), number)
-            with phase("forward"), autocast(self._config.precision, self._device):
-                keys = moco.encode_keys(views[1], shuffle=shuffle, parts=self._config.accumulate)
+            keys = self._encode_keys(moco, views[1], number)
+        own = None if keys is None else keys[ranks.part(len(keys))]
         known = targets.known
-        labelled = torch.zeros((), device=self._device) if known is None else known.sum().clamp(min=1)
+        # Of the global batch, for each process, as their gradients are averaged.
+        labelled = torch.zeros((), device=self._device) if known is None else ranks.total(known.sum()).clamp(min=1)
         self._optimizer.zero_grad()
         made = []
         for cut in batch_norm.in_parts(learner.encoder, len(rows), parts=self._config.accumulate):
             share = Share(
                 images=(cut.stop - cut.start) / len(rows),
-                known=labelled if known is None else known[cut].sum() / labelled,
+                known=labelled if known is None else known[cut].sum() * ranks.world / labelled,
             )
-            with phase("forward"):
-                key = None if keys is None else keys[cut]
-                part = learner.part(views[0, cut], keys=key, targets=targets.cut(cut), share=share)
-            self._backward(part.loss)
+            with nullcontext() if cut.stop == len(rows) else learner.gathering():
+                with phase("forward"):
+                    key = None if own is None else own[cut]
+                    part = learner.part(views[0, cut], keys=key, targets=targets.cut(cut), share=share)
+                self._backward(part.loss)
             made.append(part)
         if moco is not None and keys is not None:
             moco.enqueue(keys)
         self._move()
+        ranks.average(batch_norm.running_statistics(learner.model))
         figures = {name: reduce(torch.add, [part.figures[name] for part in made]) for name in made[0].figures}
         outputs = Outputs.together([part.outputs for part in made])
-        return figures | learner.watch(outputs, targets, keys), len(rows)
+        return figures | learner.watch(outputs, targets, keys), len(rows) * ranks.world
+
+    def _encode_keys(self, moco: MoCo, images: Tensor, number: int) -> Tensor:
+        """The keys of the global batch, in its order, from this process's part of the images."""
+        order = self._shuffle(len(images) * self._ranks.world, number)
+        if order is not None:
+            images = self._ranks.take(images, order)
+        with phase("forward"), autocast(self._config.precision, self._device):
+            keys = moco.encode_keys(images, parts=self._config.accumulate)
+        keys = self._ranks.gather(keys)
+        if order is None:
+            return keys
+        return torch.empty_like(keys).index_copy_(0, order.to(self._device, non_blocking=True), keys)
 
     @phase("backward")
     def _backward(self, loss: Tensor) -> None:
@@ -126,8 +145,7 @@ class Stepper:
         return views.view(*images.shape[:2], *views.shape[1:]), batch.rows[0, :count]
 
     def _shuffle(self, images: int, number: int) -> Tensor | None:
-        """The order in which a step's keys are encoded, from the seed and the step alone."""
+        """The order in which the global batch's keys are encoded, from the seed and the step alone; None is theirs."""
         if not self._learner.shuffles:
             return None
-        order = torch.randperm(images, generator=generator(self._config.seed, "shuffle", number))
-        return order.to(self._device, non_blocking=True)
+        return torch.randperm(images, generator=generator(self._config.seed, "shuffle", number))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from geossl import losses
 from geossl.data.clusters import Clusters, default_path
 from geossl.data.coordinates import place_coordinates, unit_vectors
 from geossl.errors import UsageError
-from geossl.train import losses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -27,9 +27,10 @@ def uploaded(loader: Loader, device: torch.device) -> Generator[Batch]:
         UsageError: as the loader; for a GPU one batch earlier.
 
     """
-    with closing(_waited(loader)) as batches:
+    with closing(iter(loader)) as batches:
         if device.type == "cpu":
-            yield from batches
+            while (ready := _next(batches)) is not None:
+                yield ready
             return
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         coming = _upload(batches, device, side)
@@ -42,22 +43,16 @@ def uploaded(loader: Loader, device: torch.device) -> Generator[Batch]:
             yield batch
 
 
-def _waited(loader: Loader) -> Generator[Batch]:
-    batches = iter(loader)
-    while True:
-        with phase("data wait"):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
-        del batch  # its memory is the loader's, which may need it for the next one
+@phase("data wait")
+def _next(batches: Iterator[Batch]) -> Batch | None:
+    return next(batches, None)
 
 
 def _upload(
     batches: Iterator[Batch], device: torch.device, side: torch.cuda.Stream
 ) -> tuple[Batch, torch.Event] | None:
     """The next batch, and the event after which it is on the device; None after the last."""
-    batch = next(batches, None)
+    batch = _next(batches)
     if batch is None:
         return None
     with phase("upload"):

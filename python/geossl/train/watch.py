@@ -12,7 +12,9 @@ import torch
 
 from geossl.errors import GeosslError
 from geossl.models.moco import MoCo
+from geossl.phases import phase
 from geossl.train import bad_batch, figures
+from geossl.train.ranks import ALONE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from geossl.data.index import Index
     from geossl.data.loader import Batch
     from geossl.train.learner import Learner
+    from geossl.train.ranks import Ranks
     from geossl.train.step import Stepper
 
 COLLAPSED_STD = 0.1
@@ -41,17 +44,20 @@ begins at 2^16 and halves at each."""
 class Watcher:
     """Reads the figures of every step, and ends the run when they are not finite."""
 
-    def __init__(self, config: TrainConfig, *, learner: Learner, stepper: Stepper, index: Index) -> None:
-        self._config, self._stepper, self._index = config, stepper, index
+    def __init__(
+        self, config: TrainConfig, *, learner: Learner, stepper: Stepper, index: Index, ranks: Ranks = ALONE
+    ) -> None:
+        self._config, self._stepper, self._index, self._ranks = config, stepper, index, ranks
         self._moco = learner.model if isinstance(learner.model, MoCo) else None
         self._skipped = 0  # steps in a row whose gradient has overflown
 
+    @phase("figures and log")
     def read(self, made: dict[str, Tensor], *, batch: Batch, step: int, epoch: int, logged: bool) -> dict[str, float]:
         """The figures as numbers, waiting for the device once.
 
         Args:
-            made: the step's figures, on the device.
-            batch: what it learnt from.
+            made: the step's figures, on the device, of the global batch.
+            batch: what this process learnt from.
             step: steps completed, this one among them.
             epoch: from 0.
             logged: whether a row of metrics is due: adds the figures that only rows have.
@@ -86,10 +92,11 @@ class Watcher:
         if bad is None or (self._config.precision == "fp16" and 0 < self._skipped < SKIPPED_STEPS):
             return
         run = self._config.out
-        file = run / bad_batch.NAME
+        file = run / (bad_batch.NAME if self._ranks.first else f"rank{self._ranks.rank}_{bad_batch.NAME}")
         views, _ = self._stepper.prepare(batch)  # the same again: what is random about it is in the batch
         bad_batch.save(file, views=views, batch=batch, index=self._index, figures=found, step=step)
-        image = bad_batch.first_bad_image(views, batch, self._index)
+        images = self._ranks.each(bad_batch.first_bad_image(views, batch, self._index))
+        image = next((name for name in images if name is not None), None)
         what = "the loss" if bad == "loss" else "the gradient's norm"
         if image is None:
             remedy = f"try a smaller optim.lr (it is {self._config.optim.lr:g})"

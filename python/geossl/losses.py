@@ -17,12 +17,22 @@ IGNORE = -1
 
 
 def info_nce(logits: Tensor) -> Tensor:
-    """InfoNCE of float32 [B, 1 + K] logits whose first column is the positive: -log softmax(logits)[:, 0]."""
+    """InfoNCE of float32 [B, 1 + K] logits whose first column is the positive: -log softmax(logits)[:, 0].
+
+    >>> info_nce(torch.zeros(8, 1 + 63))  # nothing is known of the positive: log(64)
+    tensor(4.1589)
+
+    """
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
 
 
 def known_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of float32 [B, K] logits over the known int64 [B] labels; 0 if none is known."""
+    """Mean cross-entropy of float32 [B, K] logits over the known int64 [B] labels; 0 if none is known.
+
+    >>> known_cross_entropy(torch.zeros(3, 10), torch.tensor([4, -1, 7]))  # the second is unknown
+    tensor(2.3026)
+
+    """
     total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
     return total / (labels != IGNORE).sum().clamp(min=1)
 
@@ -31,6 +41,10 @@ def known_soft_cross_entropy(logits: Tensor, shares: Tensor, known: Tensor) -> T
     """Mean cross-entropy of float32 [B, K] logits and distributions over the known rows, bool [B]; 0 if none is.
 
     What the distributions hold in an unknown row does not matter; NaN neither.
+
+    >>> known_soft_cross_entropy(torch.zeros(2, 4), torch.full((2, 4), 0.25), torch.tensor([True, False]))
+    tensor(1.3863)
+
     """
     shares = torch.where(known[:, None], shares, 0.0)
     return -(shares * F.log_softmax(logits, 1)).sum() / known.sum().clamp(min=1)
@@ -40,6 +54,11 @@ def known_cosine_loss(predicted: Tensor, points: Tensor, known: Tensor) -> Tenso
     """Mean of 1 - cos between predicted and true float32 [B, 3] unit vectors of the known rows, bool [B]; 0 if none is.
 
     What the true vectors hold in an unknown row does not matter; NaN neither.
+
+    >>> north, east = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.0, 1.0, 0.0]])
+    >>> known_cosine_loss(north, east, torch.tensor([True]))  # a quarter of the globe apart
+    tensor(1.)
+
     """
     points = torch.where(known[:, None], points, 0.0)
     return ((1 - (predicted * points).sum(1)) * known).sum() / known.sum().clamp(min=1)
@@ -67,12 +86,22 @@ def soft_labels(points: Tensor, centroids: Tensor, scale: Tensor) -> Tensor:
         centroids: float32 [K, 3], unit vectors.
         scale: radians, as `spacing` gives it.
 
+    >>> centroids = torch.eye(3)  # each a quarter of the globe from the others
+    >>> soft_labels(centroids[:1], centroids, spacing(centroids))
+    tensor([[0.5761, 0.2119, 0.2119]])
+
     """
     return torch.softmax(-((angles(points, centroids) / scale) ** 2), dim=1)
 
 
 def median_km(predicted: Tensor, points: Tensor, known: Tensor) -> Tensor:
-    """Median great-circle distance of float32 [B, 3] unit vectors over the known rows, bool [B], km; 0 if none is."""
+    """Median great-circle distance of float32 [B, 3] unit vectors over the known rows, bool [B], km; 0 if none is.
+
+    >>> north, east = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.0, 1.0, 0.0]])
+    >>> round(median_km(north, east, torch.tensor([True])).item())
+    10008
+
+    """
     chord = torch.linalg.vector_norm(predicted - points, dim=1)
     km = 2 * EARTH_RADIUS_KM * torch.asin((chord / 2).clamp(max=1))
     return torch.where(known, km, torch.nan).nanquantile(0.5).nan_to_num(0.0)
@@ -85,5 +114,10 @@ def top1(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def pretext_top1(logits: Tensor) -> Tensor:
-    """Share of float32 [B, 1 + K] logits that rank their positive, the first column, above all negatives."""
+    """Share of float32 [B, 1 + K] logits that rank their positive, the first column, above all negatives.
+
+    >>> pretext_top1(torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]))
+    tensor(0.5000)
+
+    """
     return (logits.argmax(1) == 0).float().mean()
