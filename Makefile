@@ -87,6 +87,10 @@ results-geo: $(VENV)/.wheel ## What the geo head may predict, compared; writes i
 backbones: $(VENV)/.wheel ## Some backbones and the images they take; writes the table of docs/backbones.md
 	$(BIN)/python tools/backbones.py
 
+.PHONY: results-loss
+results-loss: $(VENV)/.wheel ## Runs that go well and badly; writes the curves of docs/loss.md (a quarter of an hour)
+	$(BIN)/python tools/loss_curves.py
+
 .PHONY: format
 format: $(VENV)/.deps ## Format all code
 	cargo fmt --all

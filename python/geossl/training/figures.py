@@ -38,7 +38,7 @@ def alignment(queries: Tensor, keys: Tensor) -> Tensor:
 def uniformity(features: Tensor) -> Tensor:
     """How evenly float32 [B, D] unit rows fill the sphere, B >= 2: log mean exp(-2 |x - y|^2) over all pairs.
 
-    0 where all are one point; near -4 + 4 / D where they are drawn from the whole sphere. Wang and Isola,
+    0 where all are one point; near -4 + 8 / D where they are drawn from the whole sphere. Wang and Isola,
     arXiv 2005.10242, section 4.2, with their t = 2.
     """
     count = len(features)

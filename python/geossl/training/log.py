@@ -124,7 +124,6 @@ class RunLog:
         self._steps_an_epoch = steps_an_epoch
         self._every = max(steps_an_epoch // ROWS_AN_EPOCH, 1)
         self._done = done
-        self._run = run
         self._stats = stats
         self._warnings, self._wandb = warnings, wandb
         self._seen = stats()
@@ -193,7 +192,7 @@ class RunLog:
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
         untold = {"step", "epoch", "time"}
-        told = {name: value for name, value in row.items() if name not in untold and isinstance(value, int | float)}
+        told = {k: v for k, v in row.items() if k not in untold and isinstance(v, int | float)}
         self._board.add(told, step=step)
         if self._wandb is not None:
             self._wandb.log(row)
@@ -201,7 +200,9 @@ class RunLog:
         for warning in begun:
             self._console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
         if loader is not None:
-            metrics_csv.write(self._run / metrics_csv.NAME, read_metrics(self._run))
+            path = self._path.with_name(metrics_csv.NAME)
+            with naming_full_disk(path, hint=RESUME):
+                metrics_csv.write(path, read_metrics(path.parent))
             line = f"epoch {epoch + 1}/{self._epochs}  loader: {loader}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._show(row)

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from geossl.training.ranks import Ranks
     from geossl.training.step import Stepper
 
-COLLAPSED_STD = 0.12
+COLLAPSED_STD = 0.1
 """feature_std below which an encoder is taken to have collapsed. What the bounds rest on is in docs/loss.md."""
 COLLAPSED_RANK = 3.0
 """rankme below which an encoder is taken to have collapsed."""
-COLLAPSED_STEPS = 200
+COLLAPSED_STEPS = 100
 """For so many steps: every encoder begins narrow, and spreads out in its first steps."""
 STARVED_SHARE = 0.2
 """Share of the time spent waiting for the loader from which a run is starved."""
@@ -49,6 +49,7 @@ class Watcher:
     ) -> None:
         self._config, self._stepper, self._index, self._ranks = config, stepper, index, ranks
         self._moco = learner.model if isinstance(learner.model, MoCo) else None
+        self._skipped = 0  # steps in a row whose gradient has overflown
 
     @phase("figures and log")
     def read(self, made: dict[str, Tensor], *, batch: Batch, step: int, epoch: int, logged: bool) -> dict[str, float]:
@@ -87,7 +88,8 @@ class Watcher:
     def _check(self, found: dict[str, float], *, batch: Batch, step: int, epoch: int) -> None:
         """Raise GeosslError, with the batch saved, unless the loss and the gradient are finite."""
         bad = next((name for name in ("loss", "grad_norm") if not math.isfinite(found[name])), None)
-        if bad is None:
+        self._skipped = self._skipped + 1 if bad == "grad_norm" else 0
+        if bad is None or (self._config.precision == "fp16" and 0 < self._skipped < SKIPPED_STEPS):
             return
         run = self._config.out
         file = run / (bad_batch.NAME if self._ranks.first else f"rank{self._ranks.rank}_{bad_batch.NAME}")
@@ -139,9 +141,7 @@ class Warnings:
         if row["step"] - self._narrow_since < COLLAPSED_STEPS:
             return None
         which = f"feature_std {std:.3f}, rankme {rank:.1f} of {self._config.model.dim}"
-        return (
-            f"all images look nearly alike to the encoder ({which}) since step {self._narrow_since}; {self._remedy()}"
-        )
+        return f"since step {self._narrow_since} all images look alike to the encoder ({which}); {self._remedy()}"
 
     def _remedy(self) -> str:
         model, lr = self._config.model, self._config.optim.lr

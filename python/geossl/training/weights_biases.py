@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from geossl.errors import UsageError
+from geossl.errors import GeosslError, UsageError
 from geossl.files import replacing
 
 if TYPE_CHECKING:
@@ -28,19 +28,23 @@ class WandbRun:
     """A run of the project `watch.wandb`. WANDB_MODE=offline and its other variables hold."""
 
     def __init__(self, config: TrainConfig) -> None:
-        """Begin it, or go on where `config.out` has begun one."""
+        """Begin it, or go on where `config.out` has begun one. Raises GeosslError if that is refused (no log-in)."""
         # Imported when it is asked for, and only then: it starts a process of its own.
         wandb = import_module("wandb")
         path = config.out / ID
         known = path.read_text().strip() if path.exists() else None
-        self._run = wandb.init(
-            project=config.watch.wandb,
-            id=known,
-            resume="allow",
-            name=config.out.name,
-            dir=str(config.out),
-            config=config.model_dump(mode="json"),
-        )
+        try:
+            self._run = wandb.init(
+                project=config.watch.wandb,
+                id=known,
+                resume="allow",
+                name=config.out.name,
+                dir=str(config.out),
+                config=config.model_dump(mode="json"),
+            )
+        except wandb.Error as e:
+            why = " ".join(str(e).split())
+            raise GeosslError(f"watch.wandb: {why}; log in with `wandb login`, or set WANDB_MODE=offline") from e
         # After a resume, steps that were sent before a kill are sent again: its own counter would refuse them.
         self._run.define_metric("*", step_metric="step")
         if known is None:
