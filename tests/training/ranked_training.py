@@ -57,7 +57,10 @@ def saving(seen, *, write):
         model = state.learner.model.state_dict()
         chosen = {name: value for name, value in model.items() if name == "queue" or any(k in name for k in KEPT)}
         head = {} if state.learner.head is None else state.learner.head.state_dict()
-        seen[state.step] = {name: value.clone() for name, value in (chosen | head).items()}
+        # After the first step this is the gradient.
+        moments = [state.optimizer.state[p]["momentum_buffer"] for p in state.learner.parameters()[:3]]
+        moved = {f"momentum {i}": value for i, value in enumerate(moments)}
+        seen[state.step] = {name: value.clone() for name, value in (chosen | head | moved).items()}
 
     return wrapped
 

@@ -17,6 +17,7 @@ from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.errors import UsageError
 from geossl.training.learner import Learner
+from geossl.training.log import read_metrics
 from geossl.training.ranks import ALONE, Ranks, joined
 
 HERE = Path(__file__).parent
@@ -46,7 +47,7 @@ def data(folder):
 
 
 def case(data, name, arm, *, groups, world=1, accumulate=1, out=None, resume=None, stop=None, **changes):
-    settings = SMALL | {"arm": arm, "data": str(data), "accumulate": accumulate, "save_steps": 2} | changes
+    settings = SMALL | {"arm": arm, "data": str(data), "accumulate": accumulate, "save_steps": 1} | changes
     settings["out"] = str(data.parent / (out or f"{world} {name}"))
     settings["model"] = SMALL["model"] | {"bn_groups": groups}
     return {"name": name, "settings": settings, "resume": resume, **({"stop": stop} if stop else {})}
@@ -85,7 +86,6 @@ def results(data, folder):
     """{world: {name: what a run left}}."""
     torch.set_num_threads(1)
     made = {world: run_all(data, folder, world=world) for world in (1, 2, 4)}
-    torch.save(made, folder / "made.pt")
     made[1] |= ranked_training.run([case(data, "moved 3", "geo_tp", groups=4, out="moved", resume="auto")])
     return made
 
@@ -121,10 +121,10 @@ def check_close(found, wanted):
             if not name.startswith(TIMINGS):
                 # A key's rank may turn at a rounding: an accuracy may differ by an image.
                 assert one[name] == pytest.approx(value, rel=1e-3, abs=0.07 if name.endswith("acc") else 1e-4), name
-    step = min(2, len(wanted["rows"]))
-    assert found["weights"][step].keys() == wanted["weights"][step].keys()
-    for name, value in wanted["weights"][step].items():
-        torch.testing.assert_close(found["weights"][step][name], value, rtol=1e-3, atol=1e-4 * value.abs().max().item())
+    for step, rtol in ((1, 1e-4), (2, 5e-3)):
+        for name, value in wanted["weights"].get(step, {}).items():
+            near = rtol * value.abs().max().item()
+            torch.testing.assert_close(found["weights"][step][name], value, rtol=0, atol=near, msg=f"{step} {name}")
 
 
 @pytest.mark.parametrize(("world", "name"), [(world, name) for name, case in CASES.items() for world in case[3]])
@@ -164,8 +164,42 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_bit_for_bit(resul
 def test_a_run_goes_on_at_another_world_size(results):
     first, second, last = results[1]["moved 1"], results[2]["moved 2"], results[1]["moved 3"]
     assert [first["steps"], second["steps"], last["steps"]] == [1, 2, 3]
-    check_close(last | {"weights": second["weights"]}, results[1]["whole groups"])
+    check_close(last | {"weights": first["weights"] | second["weights"]}, results[1]["whole groups"])
     assert last["rows"][2]["loss"] == pytest.approx(results[1]["whole groups"]["rows"][2]["loss"], rel=1e-2)
+
+
+def test_torchrun_restarts_a_killed_run_which_goes_on(planet, tmp_path):
+    """The loader, the command line and the launcher are the real ones."""
+    run = tmp_path / "run"
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "1",
+    ]
+    settings = {
+        "batch": 32,
+        "epochs": 1,
+        "save-steps": 2,
+        "crop.size": 32,
+        "model.backbone": "resnet18",
+        "device": "cpu",
+    }
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    command = ["train", "--recipe", "geo_tp", "--data", planet, "--out", run, "--resume", "auto", *options]
+    done = subprocess.run(
+        [*launch, HERE / "killed_rank.py", *command], check=False, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert "going on after step 2" in done.stdout
+    assert done.stdout.count("next: geossl probe") == 1  # the first process alone prints
+    assert [row["step"] for row in read_metrics(run)] == [1, 2, 3, 4]
+    assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["last.pt"]
+    assert not (run / ".lock").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.data.loader import Batch
 from geossl.errors import GeosslError, UsageError
-from geossl.models.backbone import CHECKPOINT
+from geossl.models.weights import CHECKPOINT
 from geossl.training import metrics_csv, online_knn, train
 from geossl.training.data import read_data, resolve
 from geossl.training.figures import effective_rank

@@ -187,10 +187,12 @@ class Learner:
     def distribute(self) -> None:
         """Average the gradients over the processes, during the backward pass. After `to`."""
         if self._ranks.world > 1:
-            # On the CPU this keeps the buckets as they are from the first step on, so that a resumed run adds up in
-            # the same order as one that was not stopped.
-            fixed = next(self.trained.parameters()).device.type == "cpu"
-            self.trained = DistributedDataParallel(self.trained, broadcast_buffers=False, find_unused_parameters=fixed)
+            # Gradients would be summed in another order from the second step on, and a resumed run would differ by
+            # rounding; this flag keeps the order. Sums of two have one order, and GPUs promise no bits.
+            cpu = next(self.trained.parameters()).device.type == "cpu"
+            self.trained = DistributedDataParallel(
+                self.trained, broadcast_buffers=False, find_unused_parameters=cpu and self._ranks.world > 2
+            )
 
     def gathering(self) -> AbstractContextManager[None]:
         """A context for all micro-batches of a step but the last, whose gradients are only added up."""
