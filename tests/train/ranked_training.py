@@ -48,17 +48,16 @@ def run(cases, *, rank=0):
 
 
 def saving(seen, *, write):
-    """`checkpoint.save` that also keeps some of the weights, and only writes where the run is to go on."""
+    """`checkpoint.save` that also keeps some of the weights, by step, and only writes where the run is to go on."""
     save = checkpoint.save
 
-    def wrapped(state, *rest, **options):
-        nonlocal seen
+    def wrapped(state, **options):
         if write:
-            save(state, *rest, **options)
+            save(state, **options)
         model = state.learner.model.state_dict()
         chosen = {name: value for name, value in model.items() if name == "queue" or any(k in name for k in KEPT)}
         head = {} if state.learner.head is None else state.learner.head.state_dict()
-        seen |= {name: value.clone() for name, value in (chosen | head).items()}
+        seen[state.step] = {name: value.clone() for name, value in (chosen | head).items()}
 
     return wrapped
 
