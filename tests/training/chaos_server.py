@@ -20,6 +20,7 @@ import time
 import torch
 
 from geossl.cli import main
+from geossl.models import timm_models
 from geossl.training import checkpoint
 from geossl.training.log import RunLog
 
@@ -110,6 +111,7 @@ def child(request):
 
 def serve():
     torch.set_num_threads(1)
+    timm_models.names()  # imports timm: seconds that every child would need
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

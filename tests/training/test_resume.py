@@ -33,8 +33,7 @@ SMALL = {
 }  # 3 steps an epoch
 
 
-class Loader(FakeLoader):
-    """Each test may change it."""
+SAVE = checkpoint.save
 
 
 @pytest.fixture(autouse=True)
@@ -130,10 +129,9 @@ def test_without_hard_links_checkpoints_are_copied(data, monkeypatch):
 
 def best_at(monkeypatch, accuracies):
     """Have every step's checkpoint saved as of these accuracies."""
-    save = checkpoint.save
 
     def saved(state):
-        save(state, best=state.improves(accuracies[state.step - 1]))
+        SAVE(state, best=state.improves(accuracies[state.step - 1]))
 
     monkeypatch.setattr(checkpoint, "save", saved)
 
@@ -290,6 +288,8 @@ def test_settings_that_change_rounding_may_change_and_are_told(data, monkeypatch
     assert "accumulate: was 1, now 2; results may differ by rounding" in text
     straight, _ = run(data, "straight")
     for name, value in load(straight)["state_dict"].items():
+        if name.endswith("num_batches_tracked"):
+            continue  # counts micro-batches
         torch.testing.assert_close(load(result)["state_dict"][name], value, rtol=1e-3, atol=1e-4)
 
 
@@ -413,9 +413,7 @@ def test_a_small_disk(data, tmp_path, monkeypatch):
         assert "MiB needed, " in str(e.value)
         assert "the checkpoint of step 2 stands; make room, and go on with --resume auto" in str(e.value)
         assert [path.name for path in (disk / "run" / "checkpoints").iterdir()] == ["last.pt"]
-        with pytest.raises(
-            OutOfSpaceError, match=r"run: 2 checkpoints of .* MiB need .* MiB more, and .* MiB are free"
-        ):
+        with pytest.raises(OutOfSpaceError, match=r"run: 2 checkpoints of .* need .* MiB more, and .* are free"):
             run(data, "disk/run", resume="auto")
         (disk / "ballast").unlink()
         monkeypatch.setattr(checkpoint, "save", save)
@@ -428,9 +426,7 @@ def test_the_room_is_checked_before_the_first_step(data, monkeypatch):
     size = run(data, "straight", epochs=1)[0].run.joinpath(CHECKPOINT).stat().st_size
     monkeypatch.setattr(folder, "free_bytes", lambda _: 4 * size)
     run(data, "fits", epochs=1)
-    with pytest.raises(
-        OutOfSpaceError, match=r"tight: 5 checkpoints of .* MiB need .* MiB more.*keep fewer \(--keep\)"
-    ):
+    with pytest.raises(OutOfSpaceError, match=r"tight: 5 checkpoints of .* need .* MiB more.*keep fewer \(--keep\)"):
         run(data, "tight", epochs=1, keep=4)
     assert not (data.parent / "tight").exists()
 
