@@ -2,10 +2,11 @@ import copy
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from geossl.models.backbone import build_backbone
-from geossl.models.batch_norm import SplitBatchNorm2d, convert
+from geossl.models.batch_norm import SplitBatchNorm2d, convert, in_parts, running_statistics
 
 
 def layer(groups):
@@ -63,3 +64,25 @@ def test_convert_replaces_every_layer_and_keeps_the_names():
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[k], before[k]) for k in before)
+
+
+def test_a_layer_of_timms_keeps_its_activation():
+    plain = nn.Sequential(BatchNormAct2d(5))
+    split = copy.deepcopy(plain)
+    convert(split, groups=2)
+    x = torch.randn(8, 5, 6, 6)
+    want = torch.cat([plain(part) for part in x.chunk(2)])
+    assert want.min() == 0
+    torch.testing.assert_close(split(x), want)
+    assert split.eval()(x[:3]).min() == 0
+
+
+def test_parts_of_a_batch_leave_the_running_statistics_of_the_whole():
+    whole, parts = layer(4), layer(2)
+    x = torch.randn(8, 5, 6, 6)
+    want = whole(x)
+    got = torch.cat([parts(x[cut]) for cut in in_parts(parts, 8, parts=2)])
+    torch.testing.assert_close(got, want)
+    for one, other in zip(running_statistics(parts), running_statistics(whole), strict=True):
+        torch.testing.assert_close(one, other)
+    assert [cut.stop - cut.start for cut in in_parts(parts, 7, parts=3)] == [3, 2, 2]
