@@ -21,7 +21,7 @@ from geossl.data.clusters import default_path
 from geossl.data.index import Index
 from geossl.data.loader import Batch
 from geossl.errors import GeosslError, UsageError
-from geossl.models.backbone import CHECKPOINT
+from geossl.models.weights import CHECKPOINT
 from geossl.train import metrics_csv, online_knn, train
 from geossl.train.data import read_data, resolve
 from geossl.train.figures import effective_rank
