@@ -23,7 +23,7 @@ from PIL import Image
 import geossl
 from geossl.cli import main as run_cli
 from geossl.errors import GeosslError
-from geossl.train.log import read_metrics
+from geossl.training.log import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "loss.md"
