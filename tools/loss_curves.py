@@ -38,7 +38,7 @@ RUNS = {
     "high-lr": ["--optim.lr", "0.5", "--model.temperature", "0.1"],
     "bn-leak": [*HEALTHY, "--model.bn_groups", "1"],
     "long-queue": [*HEALTHY, "--model.queue", "1536"],
-    "starving": [*HEALTHY, "--loader.threads", "1", "--epochs", "24", "--watch.knn_epochs", "0"],
+    "starving": [*HEALTHY, "--loader.threads", "1", "--watch.knn_epochs", "0"],
 }
 """What each run has beside the common settings."""
 PANELS = {
