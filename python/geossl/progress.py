@@ -21,8 +21,8 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} images/s")
 
 
-def image_progress() -> Progress:
-    """A bar that counts images, on a terminal's standard error; silence elsewhere."""
+def image_progress(*, quiet: bool = False) -> Progress:
+    """A bar that counts images, on a terminal's standard error unless `quiet`; silence elsewhere."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -31,7 +31,7 @@ def image_progress() -> Progress:
         _Rate(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=quiet or not console.is_terminal,
     )
 
 

@@ -58,7 +58,7 @@ root = Path({root!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)
 paths = sorted(p.name for p in root.glob("*.jpg"))
 source_index = index_of(root, paths, ["p"] * len(paths))
-source = loader(source_index, loader=LoaderConfig(threads=2, slots=3))
+source = loader(source_index, loader=LoaderConfig(threads=2), slots=3)
 """
 
 

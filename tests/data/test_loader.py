@@ -18,12 +18,8 @@ Jpegs = Callable[..., Index]
 def test_bytes_do_not_depend_on_threads_or_slots(jpegs: Jpegs) -> None:
     index = jpegs()
     first = epoch(loader(index, loader=LoaderConfig(threads=1)), 2)
-    for config in (
-        LoaderConfig(threads=2),
-        LoaderConfig(threads=5, slots=2),
-        LoaderConfig(threads=5, slots=7),
-    ):
-        assert epoch(loader(index, loader=config), 2) == first
+    for threads, slots in ((2, 4), (5, 2), (5, 7)):
+        assert epoch(loader(index, loader=LoaderConfig(threads=threads), slots=slots), 2) == first
     assert len(set(first)) == len(first) == 7
 
 
@@ -126,7 +122,7 @@ def test_batches_are_channels_last_uint8(jpegs: Jpegs) -> None:
 
 def test_a_batch_stays_as_it_is_while_it_is_used(jpegs: Jpegs) -> None:
     index = jpegs()
-    running = iter(loader(index, loader=LoaderConfig(threads=2, slots=3)))
+    running = iter(loader(index, loader=LoaderConfig(threads=2), slots=3))
     kept = next(running).images[0]  # a view of the slot is enough
     before = kept.clone()
     for _ in running:
@@ -137,7 +133,7 @@ def test_a_batch_stays_as_it_is_while_it_is_used(jpegs: Jpegs) -> None:
 def test_holding_every_batch_is_an_error_not_a_hang(jpegs: Jpegs) -> None:
     started = time.monotonic()
     with pytest.raises(UsageError, match="all 3 slots are held"):
-        list(loader(jpegs(), loader=LoaderConfig(slots=3)))
+        list(loader(jpegs(), slots=3))
     assert time.monotonic() - started < 60
 
 

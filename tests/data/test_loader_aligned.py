@@ -51,7 +51,7 @@ def ground(folder: Path, *, crs: str | None = "EPSG:32614") -> Index:
 
 def pairs(index: Index, epochs: int = 5, **crop: Any) -> np.ndarray:
     """[pairs, 2, bands, H, W] of metres."""
-    spec = CropConfig(**({"size": 32, "flip": 0, "aligned": True, "jitter": 0} | crop))
+    spec = CropConfig(**({"size": 32, "flip": 0, "aligned": 0} | crop))
     made = loading.loader(index, crop=spec, color=None, batch=4)
     out = []
     for number in range(epochs):
@@ -70,12 +70,12 @@ def test_both_dates_show_the_same_ground(tmp_path: Path) -> None:
     assert np.abs(apart).max() < 15 / 8
     spread = np.ptp(found[:, 0], axis=(2, 3)).max()
     assert spread > 500, "the crops are not points"
-    plain = pairs(index, aligned=False)
+    plain = pairs(index, aligned=None)
     assert np.abs(plain[:, 0] - plain[:, 1]).mean() > 40
 
 
 def test_the_jitter_is_bounded(tmp_path: Path) -> None:
-    found = pairs(ground(tmp_path), jitter=0.2)
+    found = pairs(ground(tmp_path), aligned=0.2)
     extent = np.ptp(found[:, 0], axis=(2, 3)) * 32 / 31
     moved = np.abs((found[:, 0] - found[:, 1])[..., 8:-8, 8:-8].mean((2, 3))) / extent
     assert moved.max() < 0.22
@@ -84,7 +84,7 @@ def test_the_jitter_is_bounded(tmp_path: Path) -> None:
 
 def test_pixels_do_not_depend_on_threads(tmp_path: Path) -> None:
     index = ground(tmp_path)
-    over: dict[str, Any] = {"crop": CropConfig(size=24, aligned=True), "color": None}
+    over: dict[str, Any] = {"crop": CropConfig(size=24, aligned=0.1), "color": None}
     one = loading.epoch(loading.loader(index, **over, loader=LoaderConfig(threads=1)))
     assert one == loading.epoch(loading.loader(index, **over, loader=LoaderConfig(threads=3)))
 
@@ -108,12 +108,12 @@ def test_images_without_georeference(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"arm": "moco"}, "crop.aligned: for two dates of a place; the arm moco shows one"),
-        ({"crop": {"aligned": True, "resize": 64}}, "crop.aligned: crops the original pixels"),
+        ({"crop": {"aligned": 0.1, "resize": 64}}, "crop.aligned: crops the original pixels"),
     ],
 )
 def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        make_config({"data": "a", "out": "b", "crop": {"aligned": True}}, settings)
+        make_config({"data": "a", "out": "b", "crop": {"aligned": 0}}, settings)
 
 
 @pytest.mark.skipif(not NAIP.is_dir(), reason="the NAIP scenes are not there")
@@ -121,8 +121,8 @@ def test_ten_dates_of_farmland() -> None:
     """Scenes on different grids, two of them a row taller: aligned crops are more alike than crops of their own."""
     index, _ = build_index(NAIP, layout="geotiff")
 
-    def likeness(*, aligned: bool) -> float:
-        crop = CropConfig(size=64, flip=0, aligned=aligned, jitter=0)
+    def likeness(*, aligned: float | None) -> float:
+        crop = CropConfig(size=64, flip=0, aligned=aligned)
         made: Loader = loading.loader(index, crop=crop, color=None, batch=10)
         values = []
         for number in range(4):
@@ -134,5 +134,5 @@ def test_ten_dates_of_farmland() -> None:
 
     assert len(index) == 10
     assert index.places.max() == 0, "ten dates of one place"
-    together, apart = likeness(aligned=True), likeness(aligned=False)
+    together, apart = likeness(aligned=0), likeness(aligned=None)
     assert together > 0.25 > abs(apart) + 0.1, (together, apart)

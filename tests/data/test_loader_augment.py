@@ -17,7 +17,7 @@ from geossl.data.index import Index
 from geossl.data.loader import Batch, Loader
 from geossl.errors import UsageError
 
-STRONG = ColorConfig(jitter_p=0.9, jitter=(0.4, 0.4, 0.4, 0.5), gray_p=0.3, blur_p=0.6, blur_sigma=(0.7, 90))
+STRONG = ColorConfig(jitter=(0.9, 0.4, 0.4, 0.4, 0.5), gray_p=0.3, blur=(0.6, 0.7, 90))
 
 
 def loader(index: Index, **over: Any) -> Loader:
@@ -87,8 +87,8 @@ def test_every_order_at_any_size(jpegs: Callable[..., Index], size: int) -> None
     "color",
     [
         ColorConfig(),
-        ColorConfig(jitter_p=0, gray_p=0, blur_p=1, blur_sigma=(4, 4)),
-        ColorConfig(jitter_p=1, jitter=(1, 1, 1, 0), gray_p=0, blur_p=0),
+        ColorConfig(jitter=(0, 0, 0, 0, 0), gray_p=0, blur=(1, 4, 4)),
+        ColorConfig(jitter=(1, 1, 1, 1, 0), gray_p=0, blur=(0, 0, 0)),
         None,
     ],
 )
@@ -124,7 +124,7 @@ def test_unreadable_images(jpegs: Callable[..., Index], on_error: str) -> None:
     for i in (3, 17):
         (index.root / f"{i:03}.jpg").write_bytes(b"no image")
     mean, std = scale(3)
-    over = {"loader": LoaderConfig(on_error=on_error, max_failures=0.5, threads=2), "batch": 6}
+    over = {"loader": LoaderConfig(on_error=on_error, threads=2), "max_failures": 0.5, "batch": 6}
     raw, made = loader(index, **over), loader(index, **over, normalize=(mean, std))
     assert_same(raw, made, mean=mean, std=std)
     assert made.failures() == raw.failures() != []

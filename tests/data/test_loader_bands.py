@@ -65,7 +65,7 @@ def test_a_batch_mixes_images_of_4_and_8_bands(tmp_path: Path) -> None:
 def test_a_band_that_is_not_there_is_the_mean(tmp_path: Path) -> None:
     source, _ = mixed(tmp_path)
     over: dict[str, Any] = {
-        "train": True, "views": 2, "batch": 6, "color": ColorConfig(band_dropout=0.3),
+        "train": True, "views": 2, "batch": 6, "color": ColorConfig(bands=(0.1, 0.3)),
         "loader": LoaderConfig(bands=("nir", "yellow", "red"), threads=2),
     }  # fmt: skip
     scale = ([0.02, 0.03, 0.04], [0.01, 0.02, 0.015])
@@ -171,7 +171,7 @@ def test_no_data_is_augmented_alike_by_the_loader_and_on_the_device(tmp_path: Pa
     source = index_of(tmp_path, [f"{i}.tif" for i in range(n)], [None] * n, **columns)
     top = {"uint8": 255, "uint16": 65535}.get(dtype, 1)
     scale = ([100 / top] * bands, [60 / top] * bands)
-    color = ColorConfig(jitter_p=0.9, blur_p=0.6, blur_sigma=(1, 40), band_jitter=0.3, band_dropout=0.2)
+    color = ColorConfig(jitter=(0.9, 0.4, 0.4, 0.4, 0.1), blur=(0.6, 1, 40), bands=(0.3, 0.2))
     over: dict[str, Any] = {"temporal": False, "crop": CropConfig(size=33), "color": color, "batch": 12}
     raw, made = loading.loader(source, **over), loading.loader(source, **over, normalize=scale)
     empty = 0

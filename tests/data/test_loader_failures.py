@@ -87,7 +87,7 @@ def test_the_policy_is_obeyed_whatever_is_wrong(jpegs: Jpegs, how: str) -> None:
     index = jpegs()
     path = spoil(index, how)
     for policy, images in (("substitute", 28), ("skip", 27)):
-        source = loader(index, views=1, temporal=False, loader=LoaderConfig(on_error=policy, max_failures=0.1))
+        source = loader(index, views=1, temporal=False, loader=LoaderConfig(on_error=policy), max_failures=0.1)
         source.set_epoch(1)  # in which row 7 comes
         rows = torch.cat([batch.rows[0] for batch in source]).tolist()
         assert len(rows) == images
@@ -124,7 +124,7 @@ def test_a_file_that_may_not_be_read_is_named(jpegs: Jpegs) -> None:
         return
     index = jpegs()
     (index.root / "007.jpg").chmod(0)
-    source = loader(index, batch=30, loader=LoaderConfig(on_error="skip", max_failures=0.1))
+    source = loader(index, batch=30, loader=LoaderConfig(on_error="skip"), max_failures=0.1)
     list(source)
     assert source.failures() == [(str(index.root / "007.jpg"), "Permission denied (os error 13)")]
 
@@ -133,7 +133,7 @@ def test_files_that_change_between_epochs_and_while_they_are_read(jpegs: Jpegs) 
     index = jpegs()
     path = index.root / "007.jpg"
     whole = path.read_bytes()
-    source = loader(index, temporal=False, batch=30, loader=LoaderConfig(threads=2, on_error="skip", max_failures=0.1))
+    source = loader(index, temporal=False, batch=30, loader=LoaderConfig(threads=2, on_error="skip"), max_failures=0.1)
     (batch,) = source
     before = batch.images[:, batch.rows[0] == 7].clone()
     assert before.shape[1] == 1
@@ -168,7 +168,7 @@ def test_a_substitute_leaves_the_other_positions_alone(jpegs: Jpegs) -> None:
     index = jpegs()
     whole = [(b.rows.clone(), b.images.clone()) for b in loader(index)]
     path = spoil(index, "cut")
-    config = LoaderConfig(on_error="substitute", max_failures=0.1)
+    config = LoaderConfig(on_error="substitute")
     source = loader(index, loader=config)
     replaced = 0
     for (rows, images), batch in zip(whole, source, strict=True):
@@ -186,7 +186,7 @@ def test_a_substitute_leaves_the_other_positions_alone(jpegs: Jpegs) -> None:
 def test_skip_leaves_the_sample_out(jpegs: Jpegs) -> None:
     index = jpegs()
     spoil(index, "gone")
-    source = loader(index, views=1, loader=LoaderConfig(on_error="skip", max_failures=0.1), batch=30)
+    source = loader(index, views=1, loader=LoaderConfig(on_error="skip"), max_failures=0.1, batch=30)
     (batch,) = [(b.rows.clone(), b.images.shape) for b in source]
     assert batch[1][1] == 29
     assert sorted(batch[0][0].tolist()) == [r for r in range(30) if r != 7]
@@ -196,5 +196,5 @@ def test_too_many_unreadable_images_are_an_error(jpegs: Jpegs) -> None:
     index = jpegs()
     for i in range(3, 9):
         (index.root / f"{i:03}.jpg").write_bytes(b"\xff\xd8 broken")
-    with pytest.raises(UsageError, match=r"of 30 images could not be read, more than the 3 that loader\.max_failures"):
-        epoch(loader(index, loader=LoaderConfig(on_error="substitute", max_failures=0.1)))
+    with pytest.raises(UsageError, match=r"of 30 images could not be read, more than the 3 that"):
+        epoch(loader(index, loader=LoaderConfig(on_error="substitute"), max_failures=0.1))

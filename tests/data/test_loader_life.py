@@ -134,7 +134,7 @@ print(got == whole, geossl_threads())
 
 @needs_proc
 def test_exceptions_of_the_consumer_lose_no_slot(jpegs: Jpegs) -> None:
-    source = loader(jpegs(), loader=LoaderConfig(threads=3, slots=2))
+    source = loader(jpegs(), loader=LoaderConfig(threads=3), slots=2)
 
     def fail() -> None:
         for _batch in source:

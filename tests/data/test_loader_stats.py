@@ -32,7 +32,7 @@ def test_statistics_count_what_was_done(jpegs: Jpegs) -> None:
 
 
 def test_a_slow_consumer_finds_batches_ready_and_lets_the_threads_wait(jpegs: Jpegs) -> None:
-    source = loader(jpegs(), loader=LoaderConfig(threads=2, slots=3))
+    source = loader(jpegs(), loader=LoaderConfig(threads=2), slots=3)
     running = iter(source)
     for _ in range(4):
         batch = next(running)

@@ -57,7 +57,7 @@ def pinned(monkeypatch: pytest.MonkeyPatch, jpegs: Jpegs) -> Callable[..., Loade
     def make(slots: int = 2) -> Loader:
         with monkeypatch.context() as patch:
             patch.setattr(torch, "empty", pageable)
-            return loader(index, pin=True, loader=LoaderConfig(threads=2, slots=slots))
+            return loader(index, pin=True, loader=LoaderConfig(threads=2), slots=slots)
 
     return make
 

@@ -30,7 +30,8 @@ def load(paths):
     source = Loader(
         index_of(Path(sys.argv[1]), paths, [None] * len(paths)), rows=np.arange(len(paths)), batch=2, views=1,
         temporal=False, crop=CropConfig(size=32), color=None, seed=0, train=True,
-        loader=LoaderConfig(threads=2, on_error="skip", max_failures=1, max_image_mib=64),
+        loader=LoaderConfig(threads=2, on_error="skip", max_image_mib=64),
+        max_failures=1,
     )
     rows = [int(row) for batch in source for row in batch.rows[0]]
     return rows, source

@@ -278,7 +278,7 @@ def test_unreadable_images_are_named_and_replaced_alike(jpegs: Callable[..., Ind
     report = make_pack(index, tmp_path / "pack")
     assert [path for path, _ in report.failures] == ["003.jpg", "010.jpg", "017.jpg"]
     assert "cut short" in report.failures[1][1]
-    policy = {"loader": {"on_error": "substitute", "max_failures": 0.5}}
+    policy = {"loader": {"on_error": "substitute"}, "max_failures": 0.5}
     files, packed = loader(index, **policy), loader(index, tmp_path / "pack", **policy)
     assert hashes(files) == hashes(packed)
     assert [p for p, _ in files.failures()] == [p for p, _ in packed.failures()]
@@ -295,7 +295,7 @@ def test_a_flipped_bit_is_found(jpegs: Callable[..., Index], tmp_path: Path) -> 
     shard.write_bytes(data)
     with pytest.raises(UsageError, match=r"005.jpg: .* in the pack .*damaged .checksum., 00000.shard at byte \d+"):
         hashes(loader(index, tmp_path / "pack"))
-    left_out = loader(index, tmp_path / "pack", loader={"on_error": "skip", "max_failures": 0.5})
+    left_out = loader(index, tmp_path / "pack", loader={"on_error": "skip"}, max_failures=0.5)
     rows = torch.cat([batch.rows for batch in left_out], dim=1)
     assert 5 not in rows
     assert [Path(path).name for path, _ in left_out.failures()] == ["005.jpg"]

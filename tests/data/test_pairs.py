@@ -230,6 +230,6 @@ def test_settings_that_cannot_be(tmp_path):
         f"pairs.{name}: for two dates of a place; the arm moco shows one (use tp or geo_tp)"
         for name in ("season", "alone")
     )
-    for color, name in [((0.4, 0.4, 0.4, 0.6), "color.jitter.3"), ((-1, 0, 0, 0), "color.jitter.0")]:
+    for color, name in [((0.8, 0.4, 0.4, 0.4, 0.6), "color.jitter.4"), ((0.8, -1, 0, 0, 0), "color.jitter.1")]:
         with pytest.raises(UsageError, match=name):
             make_config(base, {"color": {"jitter": color}})

@@ -66,7 +66,8 @@ paths = sorted(path.name for path in folder.glob("*.tif"))
 source = Loader(
     index_of(folder, paths, [None] * len(paths)), rows=np.arange(len(paths)), batch=1, views=1, temporal=False,
     crop=CropConfig(size=16), color=None, seed=0, train=True,
-    loader=LoaderConfig(threads=2, on_error="substitute", max_failures=1, max_image_mib=int(sys.argv[3])),
+    loader=LoaderConfig(threads=2, on_error="substitute", max_image_mib=int(sys.argv[3])),
+    max_failures=1,
 )
 Path("/proc/self/clear_refs").write_text("5")
 lines = Path("/proc/self/status").read_text().splitlines()

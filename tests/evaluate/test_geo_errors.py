@@ -14,8 +14,8 @@ from geossl.data.index import Index
 from geossl.errors import UsageError
 from geossl.evaluate.features import extract
 from geossl.evaluate.geo_errors import geo_errors
-from geossl.models.backbone import CHECKPOINT, load_backbone
-from geossl.train import train
+from geossl.models.weights import CHECKPOINT, load_backbone
+from geossl.training import train
 
 SMALL = {
     "epochs": 1,

@@ -5,29 +5,23 @@ import copy
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
+from geossl.losses import info_nce, known_cross_entropy
+from geossl.models import batch_norm
 from geossl.models.heads import GeoHead, projection_head
-from geossl.models.moco import MoCo, encode_shuffled
-from geossl.train.losses import info_nce, known_cross_entropy
+from geossl.models.moco import MoCo, build_encoder
 
 # The names in the authors' checkpoints: torchvision's, with the MLP as fc, under each encoder.
 OWN_NAMES = {"queue", "queue_ptr"}
 
 
-def make(**changes):
-    settings = {
-        "backbone": "resnet18",
-        "bands": 3,
-        "dim": 8,
-        "queue": 12,
-        "momentum": 0.9,
-        "temperature": 0.2,
-        "bn_groups": 2,
-        "seed": 0,
-    }
-    return MoCo(**settings | changes)
+def make(*, seed=0, bn_groups=2, **changes):
+    settings = {"dim": 8, "queue": 12, "momentum": 0.9, "temperature": 0.2}
+    settings |= changes
+    moco = MoCo(build_encoder("resnet18", bands=3, dim=settings["dim"], seed=seed), seed=seed, **settings)
+    batch_norm.convert(moco, groups=bn_groups)
+    return moco
 
 
 def views(batch=8, seed=0):
@@ -44,16 +38,18 @@ def test_logits_and_loss_by_hand():
     queue = moco.queue.numpy().copy()
     query, key = views()
     twin = copy.deepcopy(moco)
-    out = moco(query, key)
+    projection, keys = moco.encoder_q(query), moco.encode_keys(key)
+    made = moco.logits(projection, keys)
+    moco.enqueue(keys)
     with torch.no_grad():
         q = unit(twin.encoder_q(query).numpy().astype(np.float64))
         k = unit(twin.encoder_k(key).numpy().astype(np.float64))
     positive = np.array([[q[i] @ k[i]] for i in range(8)])
     logits = np.concatenate([positive, q @ queue], axis=1) / 0.2
-    np.testing.assert_allclose(out.logits.detach().numpy(), logits, atol=1e-4)
+    np.testing.assert_allclose(made.detach().numpy(), logits, atol=1e-4)
     by_hand = -np.mean([row[0] - np.log(np.exp(row).sum()) for row in logits])
-    assert info_nce(out.logits).item() == pytest.approx(by_hand, abs=1e-5)
-    np.testing.assert_allclose(unit(out.projection.detach().numpy()), q, atol=1e-5)
+    assert info_nce(made).item() == pytest.approx(by_hand, abs=1e-5)
+    np.testing.assert_allclose(unit(projection.detach().numpy()), q, atol=1e-5)
     np.testing.assert_allclose(moco.queue[:, :8].numpy(), k.T, atol=1e-5)
 
 
@@ -101,37 +97,32 @@ def test_queue_keeps_order_and_wraps_around():
     assert moco.queue_ptr.item() == 2
 
 
-def test_shuffled_encoding_gives_the_keys_in_their_own_order():
-    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
-    images = torch.rand(10, 3, 2, 2)
-    shuffle = torch.randperm(10, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(encode_shuffled(net, images, shuffle), net(images))
-        torch.testing.assert_close(encode_shuffled(net, images, None), net(images))
-
-
-def test_shuffled_keys_are_normalised_in_other_groups():
-    query, key = views()
-    same, mixed = make(), make()
-    plain = same(query, key, shuffle=torch.arange(8)).logits
-    shuffled = mixed(query, key, shuffle=torch.tensor([0, 4, 1, 5, 2, 6, 3, 7])).logits
-    assert not torch.allclose(plain[:, 0], shuffled[:, 0], atol=1e-4)
-    torch.testing.assert_close(plain[:, 1:], shuffled[:, 1:])  # the query does not see the shuffle
+def test_keys_encoded_in_parts_are_those_of_the_batch():
+    _, images = views()
+    whole, parts = make(bn_groups=4), make(bn_groups=2)
+    keys = whole.encode_keys(images)
+    torch.testing.assert_close(keys.norm(dim=1), torch.ones(8))
+    torch.testing.assert_close(parts.encode_keys(images, parts=2), keys)
+    for name, value in whole.encoder_k.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(value, parts.encoder_k.state_dict()[name])
 
 
 def test_gradient_of_both_losses_reaches_the_query_encoder_only():
     moco, head = make(), GeoHead(features=8, target="clusters", levels=[torch.zeros(5, 3)])
-    out = moco(*views())
-    geo = known_cross_entropy(head(out.projection), torch.arange(8) % 5)
+    query, key = views()
+    projection, keys = moco.encoder_q(query), moco.encode_keys(key)
+    geo = known_cross_entropy(head(projection), torch.arange(8) % 5)
     before = moco.queue.clone()
     geo.backward(retain_graph=True)
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in moco.encoder_q.fc.parameters())
-    assert moco.encoder_q.conv1.weight.grad.abs().sum() > 0
+    assert moco.encoder_q.body.conv1.weight.grad.abs().sum() > 0
     assert all(p.grad is not None for p in head.parameters())
     assert all(p.grad is None for p in moco.encoder_k.parameters())
     assert not moco.queue.requires_grad
     assert torch.equal(before, moco.queue)
-    info_nce(out.logits).backward()  # the queue was written to since; the graph must not care
+    info_nce(moco.logits(projection, keys)).backward()
+    moco.enqueue(keys)
     assert all(p.grad is None for p in moco.encoder_k.parameters())
 
 

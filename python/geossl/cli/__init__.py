@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError, ValidationError
+from cyclopts import App, CycloptsError, UnknownOptionError, ValidationError
 from pydantic import ValidationError as SettingsError
 
 from geossl import __version__
 from geossl.cli.data import app as data_app
 from geossl.cli.demo import demo
 from geossl.cli.probe import probe
+from geossl.cli.recipes import app as recipes_app
 from geossl.cli.train import train
 from geossl.config import explain
 from geossl.errors import GeosslError, UsageError
+from geossl.renamed import explain_earlier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,7 @@ app.command(demo)
 app.command(data_app)
 app.command(train)
 app.command(probe)
+app.command(recipes_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _wording(error: CycloptsError) -> str:
     if isinstance(error, ValidationError) and isinstance(error.__cause__, SettingsError):
         return explain(error.__cause__)
+    if isinstance(error, UnknownOptionError) and (said := explain_earlier(_setting(error))):
+        return said
     return " ".join(str(error).split())
+
+
+def _setting(error: UnknownOptionError) -> str:
+    """The name of the setting that an unknown option would be."""
+    return (error.token.keyword or "").removeprefix("--").replace("-", "_")
 
 
 def _complain(message: str, code: int) -> int:

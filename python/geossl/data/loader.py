@@ -26,7 +26,7 @@ from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     import pyarrow as pa
 
@@ -38,6 +38,8 @@ WAIT_SECS = 0.05
 POLL_SECS = 0.001
 """The same while copies are under way whose memory the next batches need."""
 
+RATIO = (3 / 4, 4 / 3)
+"""Width over height of a random crop, from and to: RandomResizedCrop's."""
 _DTYPES = {8: torch.uint8, 16: torch.uint16, 32: torch.float32}
 
 
@@ -105,7 +107,9 @@ class Loader:
         train: Random order and crops, or rows in order and central crops.
         cut: Which part of an image a view shows, if not what `train` says: `random_resized` is RandomResizedCrop and
             a flip, `random` Resize(crop.size) and RandomCrop (the linear protocol's), `center` Resize and CenterCrop.
-        loader: Threads, slots, limits and what an unreadable image does.
+        loader: Threads, limits and what an unreadable image does.
+        slots: Batches held in memory: one in use, the others being filled.
+        max_failures: Share of the images that may be unreadable before it is an error in any case.
         pin: Allocate the batches' memory pinned, for uploads to a GPU. It is refilled only when the copies are over:
             those of `Batch.to` on any stream, and others made on the stream that is current when the batch is let go.
         rank: This process among `world`; it gets its contiguous part of every batch.
@@ -115,6 +119,22 @@ class Loader:
         UsageError: For images of several kinds, temporal views without places, a batch larger than the data or not
             divisible by `world`, a mean or deviation that does not fit the bands, a pack that lacks an image or does
             not fit `crop`.
+
+    >>> from pathlib import Path
+    >>> from geossl import ColorConfig, CropConfig, Index, Loader, LoaderConfig
+    >>> index = Index.read(Path("planet.parquet"))
+    >>> loader = Loader(
+    ...     index, rows=index.rows(split="train"), batch=8, views=2, temporal=True, seed=0, train=True,
+    ...     crop=CropConfig(size=32), color=ColorConfig(), loader=LoaderConfig(),
+    ... )
+    >>> batch = next(iter(loader))
+    >>> query, key = batch.images  # two dates of each place
+    >>> query.shape, query.dtype
+    (torch.Size([8, 3, 32, 32]), torch.uint8)
+    >>> query_place, key_place = index.places[batch.rows]
+    >>> bool((query_place == key_place).all())
+    True
+
     """
 
     def __init__(
@@ -133,6 +153,8 @@ class Loader:
         train: bool,
         cut: Literal["random_resized", "random", "center"] | None = None,
         loader: LoaderConfig,
+        slots: int = 4,
+        max_failures: float = 0.01,
         pin: bool = False,
         rank: int = 0,
         world: int = 1,
@@ -177,7 +199,7 @@ class Loader:
             pack.check(crop)
             located = pack.locate(table["path"], boxes)
             if pack.form.short_side is not None:
-                if crop.aligned:
+                if crop.aligned is not None:
                     raise UsageError(f"crop.aligned: {pack.folder} was resized, so its pixels have lost their ground")
                 boxes = np.zeros_like(boxes)  # what was packed is the box
         self._raises = on_error == "raise"
@@ -189,21 +211,20 @@ class Loader:
             "seed": seed,
             "train": train,
             "cut": cut,
-            "crop": crop.model_dump(mode="json"),
+            "crop": _crop_options(crop),
             "color": color_options,
             "bands": loader.bands,
             "on_error": on_error,
             # A lossless pack gives the files' very batches, so that a run may go from one to the other.
             "pack": None if pack is None or pack.form.short_side is None else asdict(pack.form),
         }
-        digest = hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16)
-        self._options_hash = digest.hexdigest()
+        self._options_hash, self._careful_hash = (_digest(options | {"on_error": how}) for how in (on_error, "raise"))
         dtype = _DTYPES[self.bits] if normalize is None else torch.float32
         # Allocated by torch, so that they are pinned where uploads need it; filled by Rust's threads.
-        slots = [torch.empty(shape, dtype=dtype, pin_memory=pin) for _ in range(loader.slots)]
+        memory = [torch.empty(shape, dtype=dtype, pin_memory=pin) for _ in range(slots)]
         self._shape, self._dtype = shape, dtype
-        self._uploads = uploads.Uploads(slots) if pin else None
-        self._slots = loader.slots
+        self._uploads = uploads.Uploads(memory) if pin else None
+        self._slots = slots
         self._core = _core.Loader(
             paths=[index.full_path(path) for path in table["path"].to_pylist()],
             pack=located,
@@ -214,11 +235,11 @@ class Loader:
             seed=seed,
             shuffle=train,
             cut=cut,
-            crop=crop.model_dump(),
+            crop=_crop_options(crop),
             color=color_options,
             normalize=normalize,
             samples=samples.options(),
-            align=_align(index, table, places, crop) if crop.aligned and temporal else None,
+            align=_align(index, table, places, crop) if crop.aligned is not None and temporal else None,
             max_image_bytes=loader.max_image_mib << 20,
             options={
                 "batch": batch,
@@ -226,13 +247,15 @@ class Loader:
                 "world": world,
                 "threads": loader.threads,
                 "on_error": on_error,
-                "max_failures": loader.max_failures,
+                "max_failures": max_failures,
             },
-            slots=[slot.view(torch.uint8).view(-1).numpy() for slot in slots],
+            slots=[slot.view(torch.uint8).view(-1).numpy() for slot in memory],
             may_refill=None if self._uploads is None else self._uploads.may_refill,
         )
-        slot_bytes = slots[0].numel() * slots[0].element_size()
-        self.memory_bound = loader.slots * slot_bytes + self._core.threads * self._core.thread_bytes
+        self.threads: int = self._core.threads
+        """Decoding threads."""
+        slot_bytes = memory[0].numel() * memory[0].element_size()
+        self.memory_bound = slots * slot_bytes + self.threads * self._core.thread_bytes
         """Bytes that the loader may use at most: its slots, and for each thread `loader.max_image_mib` for a file, as
         much for decoding it (twice as much where crops may be drawn again for want of data), 64 MiB for small things
         and, with `normalize`, two views. Pages of a pack that the system
@@ -242,7 +265,7 @@ class Loader:
         """Batches of an epoch."""
         return len(self._core)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch]:
         """The rest of the current epoch. Leaving early stops the threads; the next iteration goes on from there.
 
         Raises:
@@ -280,10 +303,14 @@ class Loader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` stands, in O(1).
 
+        The state may be of a loader that raises where this one substitutes or skips: both give the same up to there.
+
         Raises:
             UsageError: If the state belongs to other data or options, whose batches would differ.
         """
         own = self.state_dict()
+        if state.get("options") == self._careful_hash:
+            own["options"] = self._careful_hash
         wrong = [key for key in ("seed", "index", "options") if state.get(key) != own[key]]
         if wrong:
             raise UsageError(f"the loader's state is of another {' and '.join(wrong)}: its batches would differ")
@@ -337,6 +364,10 @@ class Loader:
         return Batch(images=images, rows=self._rows[rows], color=color, gains=gains, uploads=copies)
 
 
+def _digest(options: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(options, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def _align(index: Index, table: pa.Table, places: np.ndarray, crop: CropConfig) -> dict[str, Any]:
     """What the core needs to show the same ground. Raises UsageError where no image has a georeference."""
     frames = ground_frames(table, places)
@@ -346,7 +377,7 @@ def _align(index: Index, table: pa.Table, places: np.ndarray, crop: CropConfig) 
             "index GeoTIFFs, or leave crop.aligned out"
         )
     sizes = np.stack([table["width"].to_numpy(), table["height"].to_numpy()], 1).astype(np.int32)
-    return {"frames": frames, "sizes": np.ascontiguousarray(sizes), "jitter": crop.jitter}
+    return {"frames": frames, "sizes": np.ascontiguousarray(sizes), "jitter": crop.aligned}
 
 
 def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int) -> None:
@@ -358,10 +389,21 @@ def _check_normalize(mean: Sequence[float], std: Sequence[float], *, bands: int)
         raise UsageError(f"normalize: a standard deviation must be above 0, not {min(std)}")
 
 
+def _crop_options(crop: CropConfig) -> dict[str, Any]:
+    """The settings in the form of the core, which states of earlier versions are hashed over: hence `jitter`."""
+    aligned = {"aligned": crop.aligned is not None, "jitter": 0.1 if crop.aligned is None else crop.aligned}
+    return crop.model_dump() | {"ratio": RATIO} | aligned
+
+
 def _color_options(color: ColorConfig, size: int) -> dict[str, Any]:
     """The random part of the settings, with the blur in pixels of a view."""
-    options = color.model_dump(exclude={"mean", "std", "jitter"})
-    options |= dict(zip(("brightness", "contrast", "saturation", "hue"), color.jitter, strict=True))
-    low, high = color.blur_sigma
-    options["blur_sigma"] = (low * size / 224, high * size / 224)
-    return options
+    jitter = dict(zip(("jitter_p", "brightness", "contrast", "saturation", "hue"), color.jitter, strict=True))
+    blur_p, low, high = color.blur
+    band_jitter, band_dropout = color.bands
+    return jitter | {
+        "gray_p": color.gray_p,
+        "blur_p": blur_p,
+        "blur_sigma": (low * size / 224, high * size / 224),
+        "band_jitter": band_jitter,
+        "band_dropout": band_dropout,
+    }

@@ -15,14 +15,14 @@ from geossl.errors import GeosslError, UsageError
 from geossl.progress import image_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
     from geossl.data.index import Index
-    from geossl.models.backbone import LoadedBackbone
+    from geossl.models.weights import LoadedBackbone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +52,7 @@ def check_bands(
 
 
 def extract(
-    backbone: torch.nn.Module,
+    backbone: Callable[[torch.Tensor], torch.Tensor],
     *,
     index: Index,
     rows: NDArray[np.int64],
@@ -67,6 +67,7 @@ def extract(
     seed: int = 0,
     epoch: int = 0,
     title: str = "features",
+    quiet: bool = False,
 ) -> Features:
     """Run the encoder over the images of `rows`, in order.
 
@@ -90,6 +91,7 @@ def extract(
         seed: seed of random squares.
         epoch: which draw of them.
         title: what the progress bar says; there is one on a terminal only.
+        quiet: show none there either.
 
     Raises:
         GeosslError: an image is unreadable (by `loader.on_error`), none is left, or a feature is not finite.
@@ -115,7 +117,7 @@ def extract(
     x: torch.Tensor | None = None
     seen: list[torch.Tensor] = []
     done = 0
-    with torch.no_grad(), image_progress() as progress:
+    with torch.no_grad(), image_progress(quiet=quiet) as progress:
         task = progress.add_task(title, total=len(rows))
         for read in source:
             images = read.images[0].to(device, non_blocking=True)

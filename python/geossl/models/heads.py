@@ -28,6 +28,17 @@ class GeoHead(nn.Module):
     head for each level; or, for the target vector, three: a direction from the centre of the globe.
 
     The ReLU is not in place: its input is the projection, which InfoNCE needs too.
+
+    >>> from geossl.losses import known_cross_entropy
+    >>> head = GeoHead(features=128, target="clusters", levels=[torch.eye(3)])  # three clusters, by their centroids
+    >>> projection = torch.randn(4, 128)
+    >>> logits = head(projection)
+    >>> logits.shape
+    torch.Size([4, 3])
+    >>> loss = known_cross_entropy(logits, torch.tensor([0, 2, -1, 1]))  # the third place is unknown
+    >>> head.place(logits).shape  # the centroids that it points at
+    torch.Size([4, 3])
+
     """
 
     centroids: Tensor  # float32 [K, 3], unit vectors of the finest level; [0, 3] for the target vector

@@ -164,7 +164,7 @@ impl Shared {
             *held_since = (!coming && run.flights.is_empty() && free.is_empty()).then(|| held_since.unwrap_or(now));
             if held_since.is_some_and(|since| now - since >= HELD_TIMEOUT) {
                 break Err(Error::Argument(format!(
-                    "all {} slots are held: let go of earlier batches (copy what you keep), or raise loader.slots",
+                    "all {} slots are held: let go of earlier batches (copy what you keep), or give the loader more",
                     self.slots.len()
                 )));
             }

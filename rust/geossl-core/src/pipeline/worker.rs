@@ -114,8 +114,7 @@ impl Shared {
         let allowed = (self.settings.max_failures * n as f64).ceil() as usize;
         if self.settings.on_error != OnError::Raise && bad > allowed {
             return Err(Error::Argument(format!(
-                "{bad} of {n} images could not be read, more than the {allowed} that loader.max_failures allows; \
-                 the last: {error}"
+                "{bad} of {n} images could not be read, more than the {allowed} that are allowed; the last: {error}"
             )));
         }
         Ok(())
