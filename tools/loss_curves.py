@@ -159,7 +159,7 @@ def line(name: str, rows: list[dict[str, Any]]) -> str:
         mean("rankme", 1),
         mean("alignment", 2),
         mean("uniformity", 2),
-        mean("grad_norm", 1),
+        mean("grad_norm", 2),
         f"{sum(r['loader_wait'] for r in last) / len(last):.0%}",
         knn[-1] if knn else "-",
         warned or "-",
@@ -180,7 +180,7 @@ def main() -> None:
     }
     if options.only:
         return
-    mpl.rcParams["svg.hashsalt"] = "geossl"
+    mpl.rcParams.update({"svg.hashsalt": "geossl", "svg.fonttype": "none"})
     PICTURES.mkdir(exist_ok=True)
     for name, rows in made.items():
         draw(name, rows, made["healthy"])
