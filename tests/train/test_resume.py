@@ -130,7 +130,7 @@ def test_without_hard_links_checkpoints_are_copied(data, monkeypatch):
 def best_at(monkeypatch, accuracies):
     """Have every step's checkpoint saved as of these accuracies."""
 
-    def saved(state):
+    def saved(state, **_):
         SAVE(state, best=state.improves(accuracies[state.step - 1]))
 
     monkeypatch.setattr(checkpoint, "save", saved)

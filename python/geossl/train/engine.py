@@ -177,12 +177,12 @@ def _fit(state: TrainState, *, room: Room, profile: int, console: Console) -> di
     failures = FailureList(run, loader.failures, rank=ranks.rank)
     stopped_by = None
 
-    def save() -> None:
+    def save(*, best: bool = False) -> None:
         # What a checkpoint stands for is on the disk before it is.
         failures.write()
         if log is not None:
             log.flush()
-            checkpoint.save(state)
+            checkpoint.save(state, best=best)
             room.look()
         ranks.wait()
 
