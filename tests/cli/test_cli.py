@@ -219,11 +219,10 @@ def test_resume_with_changed_settings_shows_the_difference(
     before = (trained / "checkpoints" / "last.pt").read_bytes()
     words = ["train", "--recipe", "geo_tp", "--data", planet, "--out", trained, *TINY, "--epochs", "2"]
     assert "--resume auto" in complaint(capsys, *words)
-    line = complaint(capsys, *words, "--resume", "auto", "--optim.lr", "0.5", "--seed", "9")
-    assert "optim.lr" in line
-    assert "0.03" in line
-    assert "0.5" in line
-    assert "seed" in line
+    assert run(*words, "--resume", "auto", "--optim.lr", "0.5", "--seed", "9") == 2
+    shown, line = capsys.readouterr()
+    assert "  seed: was 0, now 9\n  optim.lr: was 0.03, now 0.5\n" in shown
+    assert "cannot resume with changed settings (seed, optim.lr)" in line
     assert (trained / "checkpoints" / "last.pt").read_bytes() == before
 
 

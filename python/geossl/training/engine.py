@@ -149,7 +149,8 @@ def _train(
         secs = time.perf_counter() - started
         return TrainResult(run=run, steps=0, epochs=0, finished=False, metrics={}, secs=secs)
     _announce(state, console=console)
-    room = Room(run, size=checkpoint.size(state), files=config.keep, console=console) if ranks.first else None
+    kept = config.keep + bool(config.watch.knn_epochs)  # with the best one
+    room = Room(run, size=checkpoint.size(state), files=kept, console=console) if ranks.first else None
     if origin is not None:
         origins.enter(origin, state, console=console)
     if ranks.first:
