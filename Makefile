@@ -83,6 +83,14 @@ results-bmng: $(VENV)/.wheel ## All arms on the Blue Marble tiles; writes docs/r
 results-geo: $(VENV)/.wheel ## What the geo head may predict, compared; writes its section of docs/results.md (half an hour)
 	$(BIN)/python tools/results_geo.py
 
+.PHONY: backbones
+backbones: $(VENV)/.wheel ## Some backbones and the images they take; writes the table of docs/backbones.md
+	$(BIN)/python tools/backbones.py
+
+.PHONY: results-loss
+results-loss: $(VENV)/.wheel ## Runs that go well and badly; writes the curves of docs/loss.md (a quarter of an hour)
+	$(BIN)/python tools/loss_curves.py
+
 .PHONY: format
 format: $(VENV)/.deps ## Format all code
 	cargo fmt --all

@@ -97,12 +97,11 @@ def environment(requirements: str, work: Path) -> Path:
     if tool is None:
         raise RuntimeError("its environment needs uv, which is not installed")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    overrides = folder.parent / "overrides.txt"
-    # torchvision asks for Pillow, whose files pillow-simd's would be mixed with.
-    overrides.write_text("pillow; python_version < '3'\n" if "pillow-simd" in requirements else "")
+    overrides = HERE / "peers" / requirements.replace(".txt", ".overrides")
     print(f"making the environment of {requirements} (needs the network) ...", file=sys.stderr)
     call([tool, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-    install = [tool, "pip", "install", "--quiet", "--python", str(python), "--overrides", str(overrides)]
+    install = [tool, "pip", "install", "--quiet", "--python", str(python)]
+    install += ["--overrides", str(overrides)] if overrides.is_file() else []
     # As pillow-simd's documentation says; without it, SSE4 is what it uses.
     compiler = {"CC": "cc -mavx2"} if "avx2" in Path("/proc/cpuinfo").read_text() else {}
     call([*install, "--requirements", str(HERE / "peers" / requirements)], compiler)

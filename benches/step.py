@@ -17,8 +17,8 @@ from geossl.data.index import Index
 from geossl.data.loader import Loader
 from geossl.models.seeds import generator
 from geossl.recipes import read_recipe
-from geossl.train.data import read_data, resolve
-from geossl.train.learner import Learner
+from geossl.training.data import read_data, resolve
+from geossl.training.learner import Learner
 from peers import torchvision_pil
 from work import Job
 

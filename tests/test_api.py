@@ -60,7 +60,7 @@ def test_the_examples_of_docstrings_run(here: Path, name: str) -> None:
     module = import_module(f"geossl.{name}")
     found = [t for t in doctest.DocTestFinder().find(module, extraglobs={"torch": torch}) if t.examples]
     assert found
-    for test in found:
+    for test in sorted(found, key=lambda test: test.lineno or 0):
         told: list[str] = []
         torch.manual_seed(0)
         failed = doctest.DocTestRunner().run(test, out=told.append).failed

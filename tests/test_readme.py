@@ -25,10 +25,10 @@ def test_the_python_example_runs(planet: Path, tmp_path: Path, monkeypatch: pyte
 def test_the_tours_options_and_recipes_are_known() -> None:
     from geossl.cli import app
 
-    tour = next(block for block in blocks("") if "data synth" in block)
+    tour, settings = (next(b for b in blocks("") if words in b) for words in ("data synth", "recipes list"))
     lines = tour.strip().splitlines()
     assert len(lines) == 5
-    for line in lines:
+    for line in lines + settings.strip().splitlines():
         words = line.split()
         assert words[0] == "geossl"
         app.parse_args(words[1:], exit_on_error=False, print_error=False)

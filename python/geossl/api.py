@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from geossl.config import make_config
 from geossl.errors import UsageError
 from geossl.models import weights
 from geossl.recipes import read_recipe
-from geossl.train import engine
+from geossl.training import engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,28 +18,32 @@ if TYPE_CHECKING:
 
     from geossl.config import TrainConfig
     from geossl.models.weights import LoadedBackbone
-    from geossl.train.engine import TrainResult
+    from geossl.training.engine import TrainResult
+    from geossl.training.resume import Resume
 
 
 def train(
     config: TrainConfig | None = None,
     *,
     recipe: str | Sequence[str] = (),
-    resume: Literal["auto"] | None = None,
+    resume: str | Path | None = None,
     console: Console | None = None,
     **settings: Any,
 ) -> TrainResult:
     """Train an encoder, as `geossl train` does, and leave a run's folder.
 
     >>> import geossl
-    >>> result = geossl.train(recipe=["geo_tp", "laptop"], data="planet.parquet", out="run", epochs=1)
+    >>> from rich.console import Console
+    >>> settings = {"data": "planet.parquet", "out": "run", "epochs": 1, "optim": {"lr": 0.1}}
+    >>> result = geossl.train(recipe=["geo_tp", "laptop"], **settings, console=Console(quiet=True))
     >>> result.finished
     True
 
     Args:
         config: all settings, as `make_config` or `TrainConfig` makes them; or none, and those below.
         recipe: names of shipped recipes; later ones win.
-        resume: see `geossl.train.engine.train`.
+        resume: `auto` goes on in `out` where the run there ended, or starts if there is none; a checkpoint, or a run's
+            folder, is where to go on instead. See `geossl.training.engine.train`.
         console: where progress is shown; by default standard output.
         settings: settings by name, over the recipes'; those of a section are a dict: `optim={"lr": 0.1}`.
 
@@ -56,19 +60,24 @@ def train(
         config = make_config(*map(read_recipe, names), settings)
     elif names or settings:
         raise UsageError("train: give a config, or settings by name, not both")
-    return engine.train(config, resume=resume, console=console)
+    origin: Resume | None = "auto" if resume == "auto" else None if resume is None else Path(resume)
+    return engine.train(config, resume=origin, console=console)
 
 
-def load_backbone(path: str | Path) -> LoadedBackbone:
-    """The encoder of a run's folder or of a checkpoint in MoCo's form, frozen, and how images are prepared for it.
+def load_backbone(path: str | Path, *, backbone: str | None = None) -> LoadedBackbone:
+    """The trained encoder of a run's folder, a checkpoint or a file of weights, frozen, and how images are prepared.
 
     >>> import geossl, torch
     >>> encoder = geossl.load_backbone("run")
     >>> encoder.module(torch.randn(2, encoder.bands, encoder.size, encoder.size)).shape
     torch.Size([2, 512])
 
+    Args:
+        path: a run's folder, a checkpoint in MoCo's form, or a library's state_dict.
+        backbone: the model, for a file that does not name it, such as `resnet50`.
+
     Raises:
         UsageError: there is no such run or file, the run has no checkpoint yet, or it is not a checkpoint.
 
     """
-    return weights.load_backbone(Path(path))
+    return weights.load_backbone(Path(path), backbone=backbone)

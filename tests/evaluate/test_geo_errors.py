@@ -15,7 +15,7 @@ from geossl.errors import UsageError
 from geossl.evaluate.features import extract
 from geossl.evaluate.geo_errors import geo_errors
 from geossl.models.weights import CHECKPOINT, load_backbone
-from geossl.train import train
+from geossl.training import train
 
 SMALL = {
     "epochs": 1,

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from geossl.config import LoaderConfig
@@ -266,6 +267,17 @@ def test_probe_of_a_checkpoint_file_reports_beside_it(run, tmp_path):
     (tmp_path / "encoder.pt").write_bytes((run / "checkpoints" / "last.pt").read_bytes())
     probe.probe(tmp_path / "encoder.pt", data=make_data(tmp_path), random=False, lr=1.0)
     assert (tmp_path / "probe.json").is_file()
+
+
+def test_probe_of_a_librarys_file_whose_model_is_named(tmp_path):
+    data, weights = make_data(tmp_path), tmp_path / "vit.safetensors"
+    save_file(build_backbone("timm/vit_tiny_patch16_224", bands=3, seed=7).state_dict(), weights)
+    named = {"backbone": "timm/vit_tiny_patch16_224", "random": False, "lr": 1.0}
+    got = probe.probe(weights, data=data, threads=1, **named)
+    assert [row.encoder for row in got.rows] == ["trained", "trained"]
+    assert (got.settings["backbone"], got.settings["size"]) == ("timm/vit_tiny_patch16_224", 224)
+    with pytest.raises(UsageError, match="name it, as with --backbone"):
+        probe.probe(weights, data=data, threads=1)
 
 
 def test_unreadable_images_are_left_out_and_named(run, tmp_path):

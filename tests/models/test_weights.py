@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
-from torchvision.models import densenet121, resnet18, vit_b_32
+from torchvision.models import resnet18, vit_b_32
 
 from geossl.errors import UsageError
 from geossl.models.backbone import build_backbone, features
@@ -237,16 +237,13 @@ def test_a_window_of_another_size_is_resized(tmp_path):
 
 
 def test_densenets_old_names_in_torchvisions_files(tmp_path):
-    theirs = densenet121().eval()
-    old = {
-        re.sub(r"(norm|conv)(\d)\.(weight|bias|running)", r"\1.\2.\3", k) if "denselayer" in k else k: v
-        for k, v in theirs.state_dict().items()
-    }
-    assert "features.denseblock1.denselayer1.norm.1.weight" in old
-    torch.save(old, tmp_path / "densenet121-a639ec97.pth")
     ours = build_backbone("densenet121", bands=3, seed=0, size=32)
+    want = {name: torch.full_like(value, 3) for name, value in ours.state_dict().items()}
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): value for name, value in want.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old | {"classifier.weight": torch.zeros(1000, 1024)}, tmp_path / "densenet121-a639ec97.pth")
     init_backbone(ours, tmp_path / "densenet121-a639ec97.pth", band_names=None)
-    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    assert all(torch.equal(value, want[name]) for name, value in ours.state_dict().items())
 
 
 def test_the_small_stem_does_not_take_the_large_ones_weights(tmp_path):

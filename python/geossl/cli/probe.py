@@ -11,6 +11,7 @@ def probe(
     /,
     *,
     data: Path,
+    backbone: str | None = None,
     split_train: str = "train",
     split_test: str = "val",
     lr: float | None = None,
@@ -32,9 +33,11 @@ def probe(
     Parameters
     ----------
     run
-        Folder of a run, or a checkpoint.
+        Folder of a run, a checkpoint, or weights of torchvision or timm (.pth, .safetensors).
     data
         Index with categories.
+    backbone
+        The model, for a file that does not name it: resnet50, timm/vit_small_patch16_224, ...
     split_train
         Split that the classifiers learn from.
     split_test
@@ -66,6 +69,7 @@ def probe(
     report = run_probe(
         run,
         data=data,
+        backbone=backbone,
         split_train=split_train,
         split_test=split_test,
         random=random,

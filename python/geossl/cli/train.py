@@ -25,6 +25,7 @@ def train(
     config: Annotated[list[Path] | None, Parameter(negative="")] = None,
     resume: Literal["auto"] | Path | None = None,
     print_config: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
     profile: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
@@ -47,6 +48,9 @@ def train(
         run, a new run begins there.
     print_config
         Print all settings as YAML, with what each is for and where its value comes from, and do no more.
+    dry_run
+        Build everything and take a few steps, write nothing, and print what the run is: images, pairs, model, steps,
+        memory and time.
     profile
         Measure this many steps, after the first few, and go on: a table of where their time goes, and a trace, in the
         run's folder profile.
@@ -60,9 +64,11 @@ def train(
         print(annotated_yaml(chosen, layers), end="")
         return
 
-    from geossl.train import train as run
+    from geossl.training import train as run
 
-    result = run(chosen, resume=resume, profile=profile)
+    result = run(chosen, resume=resume, profile=profile, dry_run=dry_run)
+    if dry_run:
+        return
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes the first one tells
     print(f"{result.steps} steps, {result.epochs} epochs in {result.secs:.0f} s -> {chosen.out}")

@@ -252,8 +252,10 @@ class Loader:
             slots=[slot.view(torch.uint8).view(-1).numpy() for slot in memory],
             may_refill=None if self._uploads is None else self._uploads.may_refill,
         )
+        self.threads: int = self._core.threads
+        """Decoding threads."""
         slot_bytes = memory[0].numel() * memory[0].element_size()
-        self.memory_bound = slots * slot_bytes + self._core.threads * self._core.thread_bytes
+        self.memory_bound = slots * slot_bytes + self.threads * self._core.thread_bytes
         """Bytes that the loader may use at most: its slots, and for each thread `loader.max_image_mib` for a file, as
         much for decoding it (twice as much where crops may be drawn again for want of data), 64 MiB for small things
         and, with `normalize`, two views. Pages of a pack that the system

@@ -15,7 +15,7 @@ from geossl.evaluate.features import check_bands, extract
 from geossl.geo import distance_km
 from geossl.models.heads import GeoHead, projection_head
 from geossl.models.weights import load_backbone, read_checkpoint
-from geossl.train.targets import level_vectors
+from geossl.training.targets import level_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -118,6 +118,7 @@ def probe(
     run: Path,
     *,
     data: Path,
+    backbone: str | None = None,
     split_train: str = "train",
     split_test: str = "val",
     random: bool = True,
@@ -136,8 +137,9 @@ def probe(
     last epoch is reported, and the learning rate comes from held-out places of the training images.
 
     Args:
-        run: folder of a training run, or a checkpoint file (the report is then written beside it).
+        run: folder of a training run, or a file that `load_backbone` reads (the report is then written beside it).
         data: index of labelled images.
+        backbone: the model, for a file that does not name it: a state_dict of torchvision or timm.
         split_train: split of the index that the classifiers learn from.
         split_test: split that is scored. In an index without splits, a seeded fifth of the places.
         random: also probe an encoder of the same architecture that was never trained.
@@ -164,7 +166,7 @@ def probe(
     if batch < 1:
         raise UsageError(f"--batch {batch}: must be at least 1")
     target = resolve_device(device)
-    trained = load_backbone(run)
+    trained = load_backbone(run, backbone=backbone)
     index = Index.read(data, root=root, images=pack is None)
     split = split_rows(index, train=split_train, test=split_test, seed=seed)
     if lr is None and len(np.unique(index.places[split.train])) < 2:
@@ -199,6 +201,7 @@ def probe(
         data=str(data),
         index_hash=index.content_hash,
         settings={
+            "backbone": trained.name,
             "split_train": split_train,
             "split_test": split_test,
             "crops": crops,

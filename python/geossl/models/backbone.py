@@ -107,8 +107,10 @@ def sees_batch(name: str, *, size: int = 224) -> bool:
 
     Raises UsageError where `geossl.models.batch_norm` does not know the layers: it would leave them as they are.
     """
-    with torch.device("meta"):
-        module = _build(full_name(name), bands=3, size=size).module
+    name = full_name(name)
+    # torchvision's RegNets work out their widths with tensors, which have to have values.
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):
+        module = _build(name, bands=3, size=size).module
     layers = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
     if other := {type(layer).__name__ for layer in layers if not isinstance(layer, nn.BatchNorm2d)}:
         raise UsageError(f"model.backbone: {name} cannot be trained here: its {', '.join(other)} cannot see groups")
@@ -125,7 +127,7 @@ def _build(name: str, *, bands: int, size: int) -> Body:
     except UsageError:
         raise
     except Exception as e:  # the models' own checks raise what they like
-        raise UsageError(f"crop.size: {name} cannot be built for images of {size} pixels: {_said(e)}") from e
+        raise UsageError(f"crop.size: {name} cannot be built for {size} pixels: {_said(e)}") from e
 
 
 def _width(module: nn.Module, *, name: str, bands: int, size: int) -> int:
@@ -139,7 +141,7 @@ def _width(module: nn.Module, *, name: str, bands: int, size: int) -> int:
         with torch.no_grad():
             feature = module(torch.zeros(1, bands, size, size))
     except Exception as e:
-        raise UsageError(f"crop.size: {name} takes no images of {size} pixels: {_said(e)}") from e
+        raise UsageError(f"crop.size: {name} takes no images of {size} pixels and {bands} bands: {_said(e)}") from e
     finally:
         module.train()
     if not isinstance(feature, torch.Tensor) or feature.ndim != 2:

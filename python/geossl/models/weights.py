@@ -190,12 +190,18 @@ def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
     return file, checkpoint
 
 
-def _read(path: Path) -> tuple[Path, dict[str, Any]]:
+def checkpoint_file(path: Path) -> Path:
+    """The checkpoint of a run folder, or the file itself. Raises UsageError if there is none."""
     file = path / CHECKPOINT if path.is_dir() else path
     if not path.exists():
         raise UsageError(f"{path}: no such run or checkpoint")
     if not file.is_file():
         raise UsageError(f"{path}: no checkpoint yet ({CHECKPOINT}); train it first, or give a run's folder")
+    return file
+
+
+def _read(path: Path) -> tuple[Path, dict[str, Any]]:
+    file = checkpoint_file(path)
     try:
         if file.suffix == ".safetensors":
             return file, dict(load_file(file))

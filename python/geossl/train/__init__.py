@@ -1,5 +1,0 @@
-"""Training: one loop for every arm, its checkpoints and its log."""
-
-from geossl.train.engine import TrainResult, train
-
-__all__ = ["TrainResult", "train"]

@@ -1,0 +1,345 @@
+"""The training loop: one for all arms, on the CPU, a GPU, or many."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+
+from geossl.config import TrainConfig, dump_yaml
+from geossl.data.loader import Loader
+from geossl.errors import Faults, UsageError
+from geossl.files import naming_full_disk, replacing
+from geossl.models.precision import gradient_scaler
+from geossl.training import checkpoint, weights_biases
+from geossl.training import resume as origins
+from geossl.training.checkpoint import TrainState
+from geossl.training.data import TrainData, read_data, resolve
+from geossl.training.dry_run import show_dry_run
+from geossl.training.folder import CONFIG, RESUME, FailureList, Room, held
+from geossl.training.learner import Learner
+from geossl.training.log import RunLog, Stopwatch, read_metrics
+from geossl.training.online_knn import OnlineKnn
+from geossl.training.profile import Profile
+from geossl.training.ranks import SIGNAL, joined
+from geossl.training.signals import StopRequest
+from geossl.training.step import Stepper
+from geossl.training.upload import uploaded
+from geossl.training.watch import Warnings, Watcher
+from geossl.training.weights_biases import WandbRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from geossl.training.ranks import Ranks
+    from geossl.training.resume import Resume
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a call of `train` did."""
+
+    run: Path
+    """The run folder."""
+    steps: int
+    """Steps completed, those before a resume included."""
+    epochs: int
+    """Epochs completed, those before a resume included."""
+    finished: bool
+    """Whether all epochs are done; false after SIGTERM."""
+    metrics: dict[str, Any]
+    """The last row of metrics.jsonl."""
+    secs: float
+    """Duration of this call."""
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: Resume | None = None,
+    profile: int = 0,
+    dry_run: bool = False,
+    console: Console | None = None,
+) -> TrainResult:
+    """Train an encoder, and leave its checkpoint, settings and metrics in the folder `config.out`.
+
+    The folder gets config.yaml (the settings, with everything automatic decided), checkpoints/ (see
+    `geossl.training.checkpoint`), metrics.jsonl and tensorboard/ (see `geossl.training.log`), and failures.jsonl if
+    images could not be read. The checkpoint is written after every epoch and every `save_steps` steps.
+
+    Args:
+        config: the settings.
+        resume: `auto` goes on where the folder's last whole checkpoint ends, with weights that on the CPU are bit
+            for bit those of an uninterrupted run, or starts if there is no checkpoint. A checkpoint file, or a run's
+            folder, is where to go on instead: in the folder's own run, what came after it is dropped; at another
+            run's, a new run begins, and the folder must be free. None starts a new run.
+        profile: measure this many steps after the first few; see `geossl.training.profile`.
+        dry_run: take a few steps, show what the run is and what it takes (see `geossl.training.dry_run`), and write
+            nothing.
+        console: where progress is shown; by default standard output.
+
+    Raises:
+        UsageError: the settings, the data and the run folder do not go together; nothing has been written.
+        GeosslError: the loss or the gradient is no longer finite (the batch is left in nan_batch.pt), or the disk is
+            full; the last checkpoint is kept as it was.
+        KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM and
+            SIGUSR1 the same is done, and the call returns. A second signal acts at once.
+
+    Processes that torchrun has started train together (see `geossl.training.ranks`): each makes this call, and the
+    first one writes and prints. A signal to any of them stops all after the same step.
+
+    """
+    with joined(config.device) as ranks:
+        console = (console or Console()) if ranks.first else Console(quiet=True)
+        with held(config.out, console=console) if ranks.first and not dry_run else nullcontext():
+            return _train(config, resume=resume, profile=profile, dry_run=dry_run, console=console, ranks=ranks)
+
+
+def _train(
+    config: TrainConfig, *, resume: Resume | None, profile: int, dry_run: bool, console: Console, ranks: Ranks
+) -> TrainResult:
+    started = time.perf_counter()
+    run, origin, faults = config.out, None, Faults()
+    with faults.noted():
+        origin = origins.find(run, resume, ranks=ranks, console=console)
+    if origin is not None:
+        config = origins.with_resolved(config, origin, console=console)
+    data = read_data(config, new=origin is None, faults=faults)
+    config = resolve(config, data)
+    if origin is not None:
+        origins.check_same(config, data, origin, console=console)
+        if origin.content["epoch"] == config.epochs:
+            if not origin.own:
+                raise UsageError(f"{origin.file}: its run is finished, and there is nothing to go on with")
+            console.print(f"{run}: already finished", highlight=False)
+            return TrainResult(
+                run=run,
+                steps=origin.step,
+                epochs=config.epochs,
+                finished=True,
+                metrics=(read_metrics(run) or [{}])[-1],
+                secs=time.perf_counter() - started,
+            )
+    knn = OnlineKnn(config, data, console=console) if config.watch.knn_epochs else None
+    weights_biases.check(config)
+    # None has written anything before all have looked.
+    ranks.check_alike(
+        {
+            "settings": config.model_dump(mode="json", exclude={"device"}),
+            "images": data.index.content_hash,
+            "labels": data.labels_hash,
+            "checkpoint": None if origin is None else origin.step,
+        }
+    )
+    state = _start(config, data, ranks)
+    if origin is None and config.init_from is not None:
+        state.learner.start_from(config.init_from, band_names=data.samples.names)
+    if dry_run:
+        if origin is not None:
+            checkpoint.restore(origin.content, state)
+        with _backends(torch.device(config.device)):
+            show_dry_run(state, stepper=_stepper(state), console=console)
+        secs = time.perf_counter() - started
+        return TrainResult(run=run, steps=0, epochs=0, finished=False, metrics={}, secs=secs)
+    _announce(state, console=console)
+    room = Room(run, size=checkpoint.size(state), files=config.keep, console=console) if ranks.first else None
+    if origin is not None:
+        origins.enter(origin, state, console=console)
+    if ranks.first:
+        with naming_full_disk(run / CONFIG, hint=RESUME), replacing(run / CONFIG) as file:
+            file.write(dump_yaml(config).encode())
+    metrics = _fit(state, room=room, knn=knn, profile=profile, console=console)
+    return TrainResult(
+        run=run,
+        steps=state.step,
+        epochs=state.epoch,
+        finished=state.epoch == config.epochs,
+        metrics=metrics,
+        secs=time.perf_counter() - started,
+    )
+
+
+def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
+    """Learning rate of an epoch, from 0: half a cosine from `lr` towards 0, a step an epoch, no warm-up."""
+    return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+
+
+def _fit(
+    state: TrainState, *, room: Room | None, knn: OnlineKnn | None, profile: int, console: Console
+) -> dict[str, Any]:
+    """Train until the last epoch's end or a signal; gives the last row of metrics."""
+    config, loader, optimizer = state.config, state.loader, state.optimizer
+    run, device, ranks = config.out, torch.device(config.device), state.ranks
+    stepper = _stepper(state)
+    log = None
+    if ranks.first:
+        log = RunLog(
+            run,
+            console=console,
+            epochs=config.epochs,
+            steps_an_epoch=len(loader),
+            done=state.step,
+            stats=loader.stats,
+            warnings=Warnings(config),
+            wandb=WandbRun(config) if config.watch.wandb is not None else None,
+        )
+    watcher = Watcher(config, learner=state.learner, stepper=stepper, index=state.data.index, ranks=ranks)
+    profiler = Profile(config, steps=profile if ranks.first else 0, console=console)
+    failures = FailureList(run, loader.failures, rank=ranks.rank)
+    stopped_by: int | None = None
+    accuracy = None
+
+    def save() -> None:
+        # What a checkpoint stands for is on the disk before it is.
+        failures.write()
+        if log is not None and room is not None:
+            log.flush()
+            checkpoint.save(state, best=state.improves(accuracy))
+            room.look()
+        ranks.wait()
+
+    with failures, log or nullcontext(), StopRequest() as stop, _backends(device), profiler:
+        while state.epoch < config.epochs:
+            if loader.epoch != state.epoch:
+                loader.set_epoch(state.epoch)
+            lr = cosine_lr(config.optim.lr, epoch=state.epoch, epochs=config.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            watch = Stopwatch()
+            for batch in profiler.watch(watch.watch(uploaded(loader, device))):
+                made, images = stepper.step(batch, number=state.step)
+                state.step += 1
+                due = log is not None and log.due(state.step)
+                made = ranks.agree(made, stop.signal)
+                figures = watcher.read(made, batch=batch, step=state.step, epoch=state.epoch, logged=due)
+                agreed = figures.pop(SIGNAL, None)
+                watch.count(images)
+                if log is not None:
+                    if knn is not None and state.epoch_done and (state.epoch + 1) % config.watch.knn_epochs == 0:
+                        with watch.stopped():
+                            figures |= knn.measure(state.learner.encoder)
+                        accuracy = figures.get("knn_acc")
+                    log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
+                stopped_by = stop.signal if agreed is None else int(agreed)
+                if stopped_by:
+                    break
+                if config.save_steps and state.step % config.save_steps == 0 and not state.epoch_done:
+                    save()
+            if state.epoch_done:
+                state.epoch += 1
+            save()
+            if stopped_by:
+                hint = f"stopped by {signal.Signals(stopped_by).name} and saved; go on with --resume auto"
+                console.print(f"{run}: step {state.step}: {hint}", highlight=False)
+                if stopped_by == signal.SIGINT:
+                    raise KeyboardInterrupt
+                break
+    return {} if log is None else log.last
+
+
+def _stepper(state: TrainState) -> Stepper:
+    return Stepper(
+        state.config,
+        learner=state.learner,
+        optimizer=state.optimizer,
+        scaler=state.scaler,
+        loader=state.loader,
+        targets=state.data.targets(),
+        ranks=state.ranks,
+    )
+
+
+def _announce(state: TrainState, *, console: Console) -> None:
+    """What is about to run, and the memory that its loader may take."""
+    config, loader = state.config, state.loader
+    model = f"{config.model.backbone} at {config.crop.size} pixels on {config.device}"
+    ranks, part = state.ranks, config.batch // (state.ranks.world * config.accumulate)
+    work = f"{len(state.data.rows):,} images, {len(loader):,} steps of {config.batch} an epoch, {config.epochs} epochs"
+    console.print(f"{config.arm}: {model}; {work}", highlight=False, soft_wrap=True)
+    if config.batch != part:
+        pieces = [(ranks.world, "processes"), (config.accumulate, "micro-batches")]
+        product = " x ".join([f"{count} {name}" for count, name in pieces if count > 1])
+        rate = f"learning rate {config.optim.lr:g} for the whole batch"
+        console.print(f"{config.batch} images a step = {product} x {part}; {rate}", highlight=False, soft_wrap=True)
+    if state.data.alone:
+        does = "left out" if config.pairs.alone == "leave_out" else "each is two crops of itself"
+        console.print(f"pairs: {state.data.alone:,} images have no allowed other date: {does}", highlight=False)
+    bound = f"loader: at most {loader.memory_bound / 2**20:,.0f} MiB, by its slots, threads and max_image_mib"
+    console.print(bound, highlight=False)
+    if config.device == "cpu" and config.crop.size > 128:
+        hint = "this takes long on a CPU; `--recipe laptop`, after the arm's, makes it small"
+        console.print(hint, highlight=False)
+
+
+def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
+    if ranks.world > 1 and config.loader.on_error == "skip":
+        raise UsageError("loader.on_error: skip would leave the processes with unequal batches; use substitute")
+    device = torch.device(config.device)
+    mean, std = config.color.mean, config.color.std
+    if mean is None or std is None:
+        raise ValueError("color.mean and color.std must be resolved")
+    loader = Loader(
+        data.index,
+        rows=data.rows,
+        batch=config.batch,
+        views=2 if config.contrastive else 1,
+        temporal=config.temporal,
+        pairs=config.pairs,
+        crop=config.crop,
+        color=config.color,
+        # Where there is no GPU to do it, the loader's threads do.
+        normalize=(mean, std) if device.type == "cpu" else None,
+        seed=config.seed,
+        train=True,
+        loader=config.loader,
+        pin=device.type == "cuda",
+        rank=ranks.rank,
+        world=ranks.world,
+    )
+    learner = Learner(config, bands=data.samples.bands, classes=data.classes, geo=data.geo, ranks=ranks).to(device)
+    if config.compile:
+        learner.compile()
+    learner.distribute()
+    optimizer = torch.optim.SGD(
+        learner.parameters(),
+        lr=config.optim.lr,
+        momentum=config.optim.momentum,
+        weight_decay=config.optim.weight_decay,
+        fused=device.type == "cuda",  # on a CPU it gives the same bits, and is no faster
+    )
+    scaler = gradient_scaler(config.precision, device)
+    return TrainState(
+        config=config,
+        data=data,
+        learner=learner,
+        optimizer=optimizer,
+        scaler=scaler,
+        loader=loader,
+        ranks=ranks,
+    )
+
+
+@contextmanager
+def _backends(device: torch.device) -> Iterator[None]:
+    """Switch torch to reproducible kernels alone on the CPU, to the fastest convolutions on a GPU."""
+    switches: Any = torch.utils.deterministic
+    deterministic, fill = torch.are_deterministic_algorithms_enabled(), switches.fill_uninitialized_memory
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        if device.type == "cpu":
+            torch.use_deterministic_algorithms(mode=True)
+            switches.fill_uninitialized_memory = False  # it costs time, and nothing here reads such memory
+        else:
+            torch.backends.cudnn.benchmark = True
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        switches.fill_uninitialized_memory = fill
+        torch.backends.cudnn.benchmark = benchmark
