@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geossl import losses
 from geossl.data.coordinates import place_coordinates, unit_vectors
 from geossl.models import batch_norm
-from geossl.models.backbone import features, num_features
+from geossl.models.backbone import features
 from geossl.models.heads import GeoHead, projection_head
 from geossl.models.moco import MoCo, build_encoder
 from geossl.models.seeds import generator, seeded
-from geossl.train import losses
-from geossl.train.targets import level_vectors
+from geossl.training.targets import level_vectors
 
 if TYPE_CHECKING:
     from geossl.config import TrainConfig
-    from geossl.train.data import TrainData
+    from geossl.training.data import TrainData
 
 MONTHS = 12
 DAY_US = 86_400_000_000
@@ -114,7 +114,7 @@ class AblationStep(nn.Module):
         )
         if option.objective != "simclr":
             batch_norm.convert(self.moco, groups=model.bn_groups)
-        width = num_features(encoder)
+        width = encoder.num_features
         with seeded(config.seed, "ablation"):
             if option.objective == "byol":
                 self.predictor = projection_head(features=model.dim, dim=model.dim)

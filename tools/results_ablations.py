@@ -24,8 +24,8 @@ from scipy import stats
 from geossl.config import make_config, read_recipe
 from geossl.data.loader import Loader
 from geossl.files import replacing
-from geossl.train.data import read_data, resolve
-from geossl.train.engine import cosine_lr
+from geossl.training.data import read_data, resolve
+from geossl.training.engine import cosine_lr
 
 OPTIONS = {
     "tp": Option(arm="tp", what="the published method"),
