@@ -21,9 +21,10 @@ from ablation_step import AblationStep, Option, encoder_state
 from results_bmng import BATCH, ROOT, SHARED, K, command, machine, prepare, put_sections, validation_index
 from scipy import stats
 
-from geossl.config import make_config, read_recipe
+from geossl.config import make_config
 from geossl.data.loader import Loader
 from geossl.files import replacing
+from geossl.recipes import read_recipe
 from geossl.training.data import read_data, resolve
 from geossl.training.engine import cosine_lr
 
