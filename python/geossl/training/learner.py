@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -190,9 +191,12 @@ class Learner:
             # Gradients would be summed in another order from the second step on, and a resumed run would differ by
             # rounding; this flag keeps the order. Sums of two have one order, and GPUs promise no bits.
             cpu = next(self.trained.parameters()).device.type == "cpu"
-            self.trained = DistributedDataParallel(
-                self.trained, broadcast_buffers=False, find_unused_parameters=cpu and self._ranks.world > 2
-            )
+            with warnings.catch_warnings():
+                # Newer versions of torch prefer another name, which 2.6 has not.
+                warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+                self.trained = DistributedDataParallel(
+                    self.trained, broadcast_buffers=False, find_unused_parameters=cpu and self._ranks.world > 2
+                )
 
     def gathering(self) -> AbstractContextManager[None]:
         """A context for all micro-batches of a step but the last, whose gradients are only added up."""

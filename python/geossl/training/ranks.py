@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from geossl.errors import GeosslError, UsageError
 
@@ -166,13 +168,29 @@ def joined(device: str) -> Iterator[Ranks]:
     rank = _number("RANK", None)
     own = _own_device(device)
     try:
-        dist.init_process_group("gloo" if own.type == "cpu" else "nccl", device_id=None if own.type == "cpu" else own)
+        if own.type == "cpu":
+            dist.init_process_group("gloo", store=_store(), rank=rank, world_size=world)
+        else:
+            dist.init_process_group("nccl", store=_store(), rank=rank, world_size=world, device_id=own)
     except (RuntimeError, ValueError) as e:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise GeosslError(f"process {rank} of {world} did not find the others at {where}: {_first_line(e)}") from e
     yield Ranks(rank=rank, world=world)
     # Not after an error: the others may wait for this process in a call that it will not make.
     dist.destroy_process_group()
+
+
+def _store() -> Any:
+    """Where the processes find each other.
+
+    torchrun gives all its attempts one store, in which a restarted process may find where another one was before it
+    died. On a single machine the attempts have numbers that all know; for several, see docs/distributed.md.
+    """
+    store, _, _ = next(rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if attempt is None or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        return store
+    return PrefixStore(f"attempt {attempt}", store)
 
 
 def _own_device(name: str) -> torch.device:
