@@ -83,6 +83,10 @@ results-bmng: $(VENV)/.wheel ## All arms on the Blue Marble tiles; writes docs/r
 results-planet: $(VENV)/.wheel ## The arms on the synthetic planet, three seeds; writes docs/results.md (about an hour on two cores)
 	$(BIN)/python tools/results_planet.py
 
+.PHONY: results-ablations
+results-ablations: $(VENV)/.wheel ## What the paper leaves on the table, on held-out training places; writes docs/results.md (hours on two cores)
+	$(BIN)/python tools/results_ablations.py
+
 .PHONY: results-geo
 results-geo: $(VENV)/.wheel ## What the geo head may predict, compared; writes its section of docs/results.md (half an hour)
 	$(BIN)/python tools/results_geo.py

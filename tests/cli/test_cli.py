@@ -47,7 +47,8 @@ def trained(planet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tour_leaves_a_run_and_its_scores(planet: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sorted(p.name for p in trained.iterdir()) == ["checkpoints", "config.yaml", "metrics.jsonl", "tensorboard"]
+    files = ["checkpoints", "config.yaml", "metrics.csv", "metrics.jsonl", "tensorboard"]
+    assert sorted(p.name for p in trained.iterdir()) == files
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "loss", "infonce", "geo", "pretext_acc", "feature_std", "images_per_sec", "loader_wait"} <= set(
         rows[0]

@@ -20,7 +20,7 @@ VIT, ACT = "timm/vit_tiny_patch16_224", "timm/mobilenetv3_small_050"
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     for module in ("engine", "data"):
-        monkeypatch.setattr(f"geossl.train.{module}.Loader", FakeLoader)
+        monkeypatch.setattr(f"geossl.training.{module}.Loader", FakeLoader)
     return make_index(tmp_path)
 
 

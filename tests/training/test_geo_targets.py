@@ -225,9 +225,9 @@ def test_a_resume_needs_the_same_targets(tmp_path):
     found = cluster_places(Index.read(data), k=(2, 4, 8), threads=1)
     moved = type(found)(**{**vars(found), "levels": (*found.levels[:-1], found.levels[-1] + 1e-9)})
     moved.write(default_path(data))
-    with pytest.raises(UsageError, match="was started with other clusters"):
+    with pytest.raises(UsageError, match="was made with other clusters"):
         run(data, "soft", resume="auto")
-    with pytest.raises(UsageError, match=r"geo\.target: was soft, now clusters"):
+    with pytest.raises(UsageError, match=r"changed settings \(geo\.target\)"):
         run(data, "clusters", resume="auto", out=tmp_path / "soft")
 
 

@@ -19,7 +19,7 @@ from geossl.training import profile, train
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     for user in ("engine", "data"):
-        monkeypatch.setattr(f"geossl.train.{user}.Loader", FakeLoader)
+        monkeypatch.setattr(f"geossl.training.{user}.Loader", FakeLoader)
     return make_index(tmp_path)
 
 

@@ -469,6 +469,15 @@ def test_a_signal_stops_after_the_step(data, monkeypatch, number):
     assert signal.getsignal(number) is before
 
 
+@pytest.fixture
+def _own_interrupt():
+    """Ctrl-C as Python has it, whatever handler an earlier test's library has left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_own_interrupt")
 def test_a_second_signal_acts_at_once(monkeypatch):
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)

@@ -39,7 +39,7 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def _fake_loader(monkeypatch):
     for user in ("engine", "data"):
-        monkeypatch.setattr(f"geossl.train.{user}.Loader", FakeLoader)
+        monkeypatch.setattr(f"geossl.training.{user}.Loader", FakeLoader)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def losses(rows):
 def test_bf16_follows_fp32(planet, tmp_path, monkeypatch):
     """The losses of each of eight steps are within 5 % of those of fp32, and within 1 % on the average."""
     for user in ("engine", "data"):
-        monkeypatch.setattr(f"geossl.train.{user}.Loader", Loader)
+        monkeypatch.setattr(f"geossl.training.{user}.Loader", Loader)
     settings = {"batch": 32, "model": {"bn_groups": 2, "temperature": 0.2}}
     full, _ = run(planet, out=tmp_path / "full", **settings)
     half, checkpoint = run(planet, out=tmp_path / "half", precision="bf16", **settings)

@@ -1,0 +1,204 @@
+"""Options that the paper leaves on the table, each beside the published method; writes a section of docs/results.md.
+
+    python tools/results_ablations.py [--work DIR] [--epochs N] [--seeds N ...] [--options NAME ...]
+
+The Blue Marble tiles and settings of results_bmng.py. Everything is trained and probed on the *training* places alone,
+a fifth of them held out, so that what is kept for the product is not chosen on the test places. Whatever is finished
+in the work folder is kept, so an interrupted call goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ablation_step import AblationStep, Option, encoder_state
+from results_bmng import BATCH, ROOT, SHARED, K, command, machine, prepare, put_sections, validation_index
+from scipy import stats
+
+from geossl.config import make_config
+from geossl.data.loader import Loader
+from geossl.files import replacing
+from geossl.recipes import read_recipe
+from geossl.training.data import read_data, resolve
+from geossl.training.engine import cosine_lr
+
+OPTIONS = {
+    "tp": Option(arm="tp", what="the published method"),
+    "mask-place": Option(arm="tp", what="keys of the own place are no negatives", mask_km=0.0),
+    "mask-200km": Option(arm="tp", what="keys from nearer than 200 km are no negatives", mask_km=200.0),
+    "symmetric": Option(arm="tp", what="both views are query and key", symmetric=True),
+    "two-positives": Option(arm="tp", what="two other dates are positives", positives=2),
+    "near-dates": Option(arm="tp", what="weight exp(-gap / 60 days)", gap_days=60.0),
+    "far-dates": Option(arm="tp", what="weight 1 - exp(-gap / 60 days)", gap_days=-60.0),
+    "variance": Option(arm="tp", what="variance floor, weight 1", variance=1.0),
+    "month": Option(arm="tp", what="the month is predicted, weight 0.1", month=0.1),
+    "no-month": Option(arm="tp", what="the month is forgotten (gradient reversal), weight 0.1", month=-0.1),
+    "simclr": Option(arm="tp", what="SimCLR in place of the queue", objective="simclr"),
+    "byol": Option(arm="tp", what="BYOL in place of the queue", objective="byol"),
+    "geo": Option(arm="geo", what="the published method"),
+    "geo-backbone": Option(arm="geo", what="the head on the backbone's feature", geo_feature="backbone"),
+    "geo-light": Option(arm="geo", what="weight 0.3", geo_weight=0.3),
+    "geo-warm-up": Option(arm="geo", what="the weight grows over half of the run", geo_warm_up=0.5),
+    "geo-rank": Option(arm="geo", what="ranks of great-circle distances in the batch", geo="rank"),
+    "geo-location": Option(arm="geo", what="InfoNCE with an encoder of the location", geo="location"),
+}
+METHODS = ("linear", "knn")
+
+
+def settings(index: Path, run: Path, option: Option, options: argparse.Namespace, seed: int) -> Any:
+    """The settings of an option: those of the arm's recipe, `laptop`, and of results_bmng.py."""
+    own = {
+        "data": index,
+        "out": run,
+        "seed": seed,
+        "epochs": options.epochs,
+        "batch": BATCH,
+        "device": "cpu",
+        "model": {"queue": 2048, "temperature": 0.07},
+    }
+    return make_config(read_recipe(option.arm), read_recipe("laptop"), own)
+
+
+def train(config: Any, option: Option) -> None:
+    """Train in one sitting, and leave a checkpoint that `geossl probe` reads, and the minutes it took."""
+    torch.use_deterministic_algorithms(mode=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    data = read_data(config)
+    config = resolve(config, data)
+    loader = Loader(
+        data.index,
+        rows=data.rows,
+        batch=config.batch,
+        views=1 + option.positives,
+        temporal=config.temporal,
+        crop=config.crop,
+        color=config.color,
+        normalize=(config.color.mean, config.color.std),
+        seed=config.seed,
+        train=True,
+        loader=config.loader,
+    )
+    step = AblationStep(option, config, data).to(memory_format=torch.channels_last).train()
+    optim = config.optim
+    optimizer = torch.optim.SGD(step.trained(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    started, number, rows_out = time.perf_counter(), 0, []
+    for epoch in range(config.epochs):
+        loader.set_epoch(epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_lr(optim.lr, epoch=epoch, epochs=config.epochs)
+        for batch in loader:
+            done = number / (config.epochs * len(loader))
+            loss = step(batch.images, batch.rows, number=number, done=done)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            number += 1
+        rows_out.append(round(loss.item(), 4))
+        print(f"{config.out.name}: epoch {epoch + 1}/{config.epochs}  loss {rows_out[-1]}", flush=True)
+    content = {
+        "epoch": config.epochs,
+        "arch": config.model.backbone,
+        "state_dict": encoder_state(step),
+        "geossl": {
+            "format": 1,
+            "config": config.model_dump(mode="json"),
+            "mean": list(config.color.mean),
+            "std": list(config.color.std),
+            "bands": data.samples.bands,
+        },
+    }
+    (config.out / "checkpoints").mkdir(parents=True, exist_ok=True)
+    made = {"minutes": (time.perf_counter() - started) / 60, "losses": rows_out}
+    (config.out / "made.json").write_text(json.dumps(made))
+    with replacing(config.out / "checkpoints" / "last.pt") as file:
+        torch.save(content, file)
+
+
+def scores(index: Path, name: str, seed: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Scores by method, of an option and a seed; trains and probes unless it is done."""
+    option = OPTIONS[name]
+    run = options.work / "runs" / f"ablation-{name}-{options.epochs}-{seed}"
+    if not (run / "checkpoints" / "last.pt").exists():
+        train(settings(index, run, option, options, seed), option)
+    report = run / "probe.json"
+    if not report.exists():
+        command("probe", run, "--data", index, "--seed", str(seed))
+    rows = json.loads(report.read_text())["rows"]
+    return {row["method"]: row["scores"] for row in rows if row["encoder"] != "random"}
+
+
+def interval(values: list[float]) -> str:
+    """The mean and the half-width of its 95 % interval over seeds (Student's t), per cent."""
+    mean = 100 * float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:+.1f}"
+    half = 100 * float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    return f"{mean:+.1f} ± {half:.1f}"
+
+
+def write_section(found: dict[str, list[dict[str, dict[str, float]]]], options: argparse.Namespace) -> str:
+    """The section, from the scores alone."""
+    lines = []
+    for name, of_seeds in found.items():
+        option = OPTIONS[name]
+        base = found[option.arm]
+        cells = []
+        for method in METHODS:
+            for score in ("top1", "place_top1"):
+                own = [scores[method][score] for scores in of_seeds]
+                if name == option.arm:
+                    cells.append(interval(own).lstrip("+"))
+                else:
+                    cells.append(interval([a - b[method][score] for a, b in zip(own, base, strict=True)]))
+        title = f"**{name}**" if name == option.arm else name
+        lines.append(f"| {title} | {option.what} | {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    return f"""## What the paper leaves on the table
+
+Made by `make results-ablations`, as it came out, on the *training* places of the Blue Marble tiles, a fifth of them
+held out: the test places have seen none of it.
+
+Each option beside the published method, everything else equal: recipes `tp` or `geo` and `laptop`, queue 2048,
+temperature 0.07, batch {BATCH}, {options.epochs} epochs, K = {K}, seeds {", ".join(map(str, options.seeds))}. The rows
+in bold are the scores of the published method, the others differences to the one above them with the same seed; per
+cent, mean and 95 % interval over the seeds (Student's t). An interval that spans 0 is no evidence.
+
+| option | what | linear: top-1 | top-1 per place | kNN: top-1 | top-1 per place |
+|---|---|---|---|---|---|
+{table}
+
+{machine()}
+"""
+
+
+def main() -> None:
+    """Run everything that is not done yet and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "results", help="folder of the data and the runs")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of each run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of each option")
+    parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
+    parser.add_argument("--no-report", action="store_true", help="train and probe alone")
+    options = parser.parse_args()
+    if not SHARED.is_dir():
+        raise SystemExit(f"needs the Blue Marble mosaics in {SHARED}")
+    options.work.mkdir(parents=True, exist_ok=True)
+    index = validation_index(prepare(options.work), options.work)
+    if not index.with_name(f"{index.stem}.clusters.parquet").exists():
+        command("data", "cluster", index, "-k", str(K))
+    found: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in options.options}
+    for seed in options.seeds:
+        for name in options.options:
+            found[name].append(scores(index, name, seed, options))
+    if not options.no_report:
+        put_sections(write_section(found, options))
+
+
+if __name__ == "__main__":
+    main()
