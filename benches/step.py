@@ -18,7 +18,8 @@ from geossl.data.loader import Loader
 from geossl.models.seeds import generator
 from geossl.recipes import read_recipe
 from geossl.training.data import read_data, resolve
-from geossl.training.learner import Learner
+from geossl.training.learner import Learner, Share
+from geossl.training.targets import Targets
 from peers import torchvision_pil
 from work import Job
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 WARM = 3
 """Steps before the clock starts: the first ones start workers, and choose kernels on a GPU."""
+WHOLE = Share(images=1.0, known=torch.ones(()))
+"""A micro-batch that is the whole batch."""
 
 
 def measure(images: ImageSet, *, steps: int, repetitions: int) -> list[dict[str, Any]]:
@@ -46,7 +49,7 @@ def measure(images: ImageSet, *, steps: int, repetitions: int) -> list[dict[str,
     device = torch.device(config.device)
     pairs = (steps + WARM) * config.batch
     loaders = {"geossl files": ours(config, images, pairs), "torchvision PIL": pil(config, images, pairs)}
-    learner = Learner(config, bands=data.bands, classes=data.classes).to(device)
+    learner = Learner(config, bands=data.samples.bands, classes=0, geo=None).to(device)
     optimizer = torch.optim.SGD(learner.parameters(), lr=config.optim.lr, momentum=config.optim.momentum)
     waits: dict[str, list[float]] = {name: [] for name in loaders}
     speeds: dict[str, list[float]] = {name: [] for name in loaders}
@@ -129,10 +132,13 @@ def train(
         if step == WARM:
             wait, started = 0.0, asked
         wait += time.perf_counter() - asked
-        shuffle = torch.randperm(config.batch, generator=generator(config.seed, "shuffle", step)).to(config.device)
-        loss = learner.step(views, labels=None, shuffle=shuffle).loss
+        order = torch.randperm(config.batch, generator=generator(config.seed, "shuffle", step)).to(config.device)
+        shuffled = learner.model.encode_keys(views[1, order])
+        keys = torch.empty_like(shuffled).index_copy_(0, order, shuffled)
+        loss = learner.part(views[0], keys=keys, targets=Targets(), share=WHOLE).loss
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        learner.model.enqueue(keys)
         optimizer.step()
         loss.item()  # waits for the device, as the log's figures do in `geossl train`
         asked = time.perf_counter()

@@ -18,9 +18,10 @@ import torch
 from rich.console import Console
 from torch.nn import functional as F
 
-from geossl.config import make_config, read_recipe
+from geossl.config import make_config
 from geossl.data.loader import Loader
 from geossl.models.seeds import generator
+from geossl.recipes import read_recipe
 from geossl.training import engine
 from geossl.training.data import read_data, resolve
 from geossl.training.learner import Learner

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from geossl.config import make_config, read_recipe
+from geossl.config import make_config
+from geossl.recipes import read_recipe
 from geossl.training import train
 from geossl.training.log import read_metrics
 from trainer_sets import make_folder
