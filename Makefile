@@ -31,6 +31,8 @@ lint: $(VENV)/.wheel ## Formatting, lints and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	MYPYPATH=benches $(BIN)/mypy benches/*.py
+	MYPYPATH=tools $(BIN)/mypy tools/*.py
 	$(BIN)/python -m mypy.stubtest geossl._core --mypy-config-file pyproject.toml
 
 .PHONY: test-rust

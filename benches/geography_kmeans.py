@@ -114,7 +114,11 @@ def _same_as_scikit_learn(lat: Floats, lon: Floats, start: Floats, iterations: i
     learner.cluster_centers_ = centres
     theirs = learner.predict(points)
     found = _ours(lat, lon, start, iterations)
-    chords = lambda labels: ((points - centres[labels]) ** 2).sum(axis=1)  # noqa: E731
+
+    def chords(labels: NDArray[np.int64]) -> Floats:
+        squares: Floats = ((points - centres[labels]) ** 2).sum(axis=1)
+        return squares
+
     other = np.flatnonzero(found["labels"] != theirs)
     apart = np.abs(chords(found["labels"])[other] - chords(theirs)[other])
     ties = int((apart < _TIE).sum())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from geossl.config import TrainConfig
+    from geossl.models.moco import MoCo
     from sets import ImageSet
 
     Batches = Callable[[int], Iterator[Tensor]]
@@ -126,6 +127,7 @@ def train(
     batches: Iterator[Tensor], learner: Learner, optimizer: torch.optim.Optimizer, config: TrainConfig
 ) -> tuple[float, float]:
     """Seconds waited for data, and seconds in all, of the steps after the first few."""
+    moco: MoCo = learner.model  # type: ignore[assignment]
     wait = 0.0
     started = asked = time.perf_counter()
     for step, views in enumerate(batches):
@@ -133,12 +135,12 @@ def train(
             wait, started = 0.0, asked
         wait += time.perf_counter() - asked
         order = torch.randperm(config.batch, generator=generator(config.seed, "shuffle", step)).to(config.device)
-        shuffled = learner.model.encode_keys(views[1, order])
+        shuffled = moco.encode_keys(views[1, order])
         keys = torch.empty_like(shuffled).index_copy_(0, order, shuffled)
         loss = learner.part(views[0], keys=keys, targets=Targets(), share=WHOLE).loss
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        learner.model.enqueue(keys)
+        moco.enqueue(keys)
         optimizer.step()
         loss.item()  # waits for the device, as the log's figures do in `geossl train`
         asked = time.perf_counter()

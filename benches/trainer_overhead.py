@@ -52,7 +52,7 @@ class ByHand:
         learner = Learner(self.config, bands=data.samples.bands, classes=0, geo=None)
         self.moco: Any = learner.to(torch.device("cpu")).model
         self.optimizer = torch.optim.SGD(
-            self.moco.encoder_q.parameters(), lr=config.optim.lr, momentum=0.9, weight_decay=config.optim.weight_decay
+            learner.encoder.parameters(), lr=config.optim.lr, momentum=0.9, weight_decay=config.optim.weight_decay
         )
         self.place = 0
 
@@ -110,11 +110,11 @@ def compare(recipes: list[dict[str, Any]], given: dict[str, Any]) -> dict[str, A
                     yield batch
                     ours.append(time.perf_counter() - started)
 
-        engine.Loader = Alternating  # type: ignore[misc]
+        vars(engine)["Loader"] = Alternating
         try:
             engine.train(config, console=Console(file=io.StringIO()))
         finally:
-            engine.Loader = Loader  # type: ignore[misc]
+            vars(engine)["Loader"] = Loader
         logged = {row["step"] - 1: row["loss"] for row in read_metrics(config.out)}
     apart = max(abs(losses[step] - loss) for step, loss in logged.items())
     ours, theirs = ours[WARM:], theirs[WARM:]

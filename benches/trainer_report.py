@@ -75,7 +75,7 @@ def wait(row: dict[str, Any]) -> Sheet:
 def ratio(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     """Median of the repetitions' own ratios, at as many passes through encoders."""
     pairs = zip(ours["rates"], theirs["rates"], strict=False)
-    return median(a / (b * theirs["passes"]) for a, b in pairs)
+    return float(median(a / (b * theirs["passes"]) for a, b in pairs))
 
 
 def rates(peers: dict[str, Any]) -> Sheet:

@@ -26,6 +26,7 @@ from geossl.training.targets import level_vectors
 
 if TYPE_CHECKING:
     from geossl.config import TrainConfig
+    from geossl.models.backbone import Encoder
     from geossl.training.data import TrainData
 
 MONTHS = 12
@@ -187,8 +188,9 @@ class AblationStep(nn.Module):
         return loss
 
     def _query(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        feature = features(self.moco.encoder_q, images)
-        return feature, self.moco.encoder_q.get_submodule("fc")(feature)
+        encoder: Encoder = self.moco.encoder_q  # type: ignore[assignment]
+        feature = features(encoder, images)
+        return feature, encoder.get_submodule("fc")(feature)
 
     @torch.no_grad()
     def _keys(self, views: Tensor, number: int) -> Tensor:

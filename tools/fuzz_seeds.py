@@ -1,6 +1,7 @@
 """Writes the small TIFFs that fuzzing starts from: python tools/fuzz_seeds.py."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -41,7 +42,7 @@ def gdal(name: str, data: np.ndarray, *, mask: bool = False, overviews: bool = F
 def main() -> None:
     """Writes all of them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+    tiles: dict[str, Any] = {"tiled": True, "blockxsize": 16, "blockysize": 16}
     for compress in ("none", "packbits", "lzw", "deflate", "zstd"):
         gdal(f"strips_{compress}", pixels(3, "uint16"), compress=compress, blockysize=7)
         gdal(f"tiles_{compress}", pixels(2, "uint8"), compress=compress, interleave="band", **tiles)

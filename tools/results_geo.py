@@ -46,10 +46,8 @@ def limits(index: Index, clusters: Clusters) -> dict[str, dict[str, np.ndarray]]
     lat, lon, _ = place_coordinates(index)
     rows = {split: index.rows(split=split) for split in ("train", "val")}
     seen = np.unique(index.places[rows["train"]])
-    apart = distance_km(
-        *(np.repeat(v[seen], len(seen)) for v in (lat, lon)), *(np.tile(v[seen], len(seen)) for v in (lat, lon))
-    )
-    middle = seen[np.median(apart.reshape(len(seen), -1), axis=1).argmin()]
+    apart = distance_km(lat[seen, None], lon[seen, None], lat[seen], lon[seen])
+    middle = seen[np.median(apart, axis=1).argmin()]
     learnt = clusters.centroids[np.unique(clusters.labels(index)[rows["train"]])]
     found: dict[str, dict[str, np.ndarray]] = {
         "the middlemost training place, always": {},
@@ -57,9 +55,8 @@ def limits(index: Index, clusters: Clusters) -> dict[str, dict[str, np.ndarray]]
     }
     for split, chosen in rows.items():
         at = index.places[chosen]
-        there = (lat[at], lon[at])
-        one = distance_km(*(np.full(len(at), v[middle]) for v in (lat, lon)), *there)
-        every = [distance_km(*(np.full(len(at), v) for v in centroid), *there) for centroid in learnt]
+        one = distance_km(lat[middle], lon[middle], lat[at], lon[at])
+        every = [distance_km(c[0], c[1], lat[at], lon[at]) for c in learnt]
         for name, km in zip(found, (one, np.min(every, axis=0)), strict=True):
             found[name][split] = km
     return found
@@ -118,7 +115,7 @@ def write_section(
     several = (
         "mean, and from the least to the most in brackets, over the seeds" if len(options.seeds) > 1 else "one seed"
     )
-    lines, places = ["\n".join(table) for table in (lines, places)]
+    table, table_km = "\n".join(lines), "\n".join(places)
     return f"""## What the geo head predicts
 
 Made by `make results-geo`, as it came out: {several};
@@ -132,7 +129,7 @@ on {first["test_images"]:,}, per cent:
 
 | target | method | top-1 | macro-F1 | top-1 per place | macro-F1 per place |
 |---|---|---|---|---|---|
-{lines}
+{table}
 
 Where the head itself places the images, km from the truth. Held-out places lie in blocks of 15 degrees of which the
 head has seen no place: it can only tell them by what they share with others. In italics what needs no image (the
@@ -140,7 +137,7 @@ training place that the others are nearest to at the median), and what no head o
 
 | target | held-out places: median | mean | training places: median | mean |
 |---|---|---|---|---|
-{places}
+{table_km}
 
 With few seeds, differences of a few points between targets are within what another seed may change.
 
