@@ -90,7 +90,7 @@ def full_name(name: str) -> str:
     # What follows a point names timm's weights, not the model.
     if bare.partition(".")[0] in theirs:
         return TIMM + bare
-    known = [TIMM + each for each in theirs] if bare != name else [*ours, *theirs]
+    known = [TIMM + each for each in theirs] if bare != name else sorted({*ours, *theirs})
     close = ", ".join(difflib.get_close_matches(name, known, n=3))
     hint = f"did you mean {close}?" if close else "resnet50 and timm/convnext_tiny are names"
     raise UsageError(f"model.backbone: neither torchvision nor timm has a model {name}; {hint}")
