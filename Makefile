@@ -63,6 +63,11 @@ bench-geography: $(VENV)/.wheel ## Clustering, neighbours and the index beside t
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet -r benches/peers/geography.txt
 	$(BIN)/python benches/geography.py --json target/bench/geography.json --report docs/benchmarks-geography.md
 
+.PHONY: bench-trainer
+bench-trainer: $(VENV)/.wheel ## The trainer beside a loop by hand, lightly and solo-learn; writes docs/benchmarks-trainer.md (network; half an hour)
+	$(BIN)/python benches/trainer.py --work target/bench --json target/bench/trainer.json \
+		--report docs/benchmarks-trainer.md
+
 .PHONY: soak
 soak: $(VENV)/.wheel ## A hundred thousand batches with flat memory; writes docs/soak.md
 	$(BIN)/python tools/soak.py --report docs/soak.md

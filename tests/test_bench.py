@@ -136,3 +136,38 @@ def test_other_results_are_a_missed_target(benches: None) -> None:
     machine = {"cpu": "x", "cores": 2, "siblings": "y", "system": "z", "load": 0.0, "load_after": 0.5}
     page = markdown({"command": "run", "machine": machine, "versions": {"python": {"faiss-cpu": "1"}}}, made)
     assert "| work | peer | 4 s (3 s to 6 s) | 1 s (1 s to 2 s) | 3.0x | 3.5x | missed |" in page
+
+
+def test_trainers_ratios_targets_and_curves(benches: None) -> None:
+    import trainer_report
+
+    def trainer(name: str, rates: list[float], losses: list[list[float]], passes: int = 1) -> dict:
+        shape = {"size": 32, "batch": 64, "steps": 2}
+        return shape | {"trainer": name, "passes": passes, "rates": rates, "losses": losses}
+
+    # The machine is twice as slow in the second repetition.
+    runs = [
+        trainer("geossl", [80, 40, 80], [[1.0, 2.0], [1.0, 3.0], [1.0, 2.5]]),
+        trainer("lightly", [50, 25, 40], [[1.5, 2.5]] * 3),
+        trainer("solo-learn (symmetric loss)", [40, 20, 40], [[9.0, 9.0]] * 3, passes=2),
+    ]
+    step = {"batch": 64, "steps": 9, "ours_ms": 104.0, "by_hand_ms": 100.0, "quartiles": [0.01, 0.06]}
+    step["losses_apart"] = 0.0
+    results = {
+        "command": "run",
+        "set": "made",
+        "machine": {"cpu": "x", "cores": 2, "siblings": "y", "system": "z", "load": 0.0, "load_after": 0.5},
+        "overhead": [step | {"model": "small", "overhead": 0.02}, step | {"model": "large", "overhead": 0.04}],
+        "wait": {"model": "ResNet-50", "steps": 2, "wait": 0.015, "spread": [0.01, 0.02], "secs": 8.0},
+        "peers": {"runs": runs, "absences": {"other": "no network"}, "versions": {"lightly": {"lightly": "1"}}},
+    }
+    page = trainer_report.markdown(results)
+    assert "| small, batch 64 | 9 | 100.0 | 104.0 | 2.0% (1.0% to 6.0%) | 3% | met | 0 |" in page
+    assert "| 4.0% (1.0% to 6.0%) | 3% | missed | 0 |" in page
+    assert "| ResNet-50 | 2 | 4.0 | 1.50% (1.00% to 2.00%) | 2% | met |" in page
+    assert "| 32 pixels, batch 64 | lightly | 40.0 (25.0 to 50.0) | 1.60x | 1.3x | met |" in page
+    assert "| solo-learn (symmetric loss) | 40.0 (20.0 to 40.0) | 1.00x | 1.3x | missed |" in page
+    assert "| mean absolute difference from ours | 0.000 | 0.250 |" in page
+    assert "| the same between two of our seeds | 0.500 |  |" in page
+    assert "| other | no network |" in page
+    assert trainer_report.missed(results)
