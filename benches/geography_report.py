@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from report import Sheet, show_sheets, tables
+from report import Sheet, page_head, show_sheets, tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,16 +77,12 @@ def show(console: Console, results: dict[str, Any], comparisons: list[Comparison
 def markdown(results: dict[str, Any], comparisons: list[Comparison]) -> str:
     """The page of the documentation."""
     lines = [
-        "# Geography beside its peers",
-        "",
-        "Written by `benches/geography.py`, from one run of it; don't edit it.",
-        "",
-        *(line + "  " for line in facts(results)),
-        "",
-        "```",
-        results["command"],
-        "```",
-        "",
+        *page_head(
+            "Geography beside its peers",
+            "Written by `benches/geography.py`, from one run of it; don't edit it.",
+            facts=facts(results),
+            command=results["command"],
+        ),
         *tables(sheets(comparisons), results["versions"]),
     ]
     return "\n".join(lines) + "\n"

@@ -21,7 +21,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from contestants import FLOOR, Contestant, Peer
 from geotiff_report import REFERENCE
 from geotiff_sets import LAYOUTS, TiffSet, describe, make_set
 from measure import Process
+from report import results_of
 from work import BATCH, SCALE, SIZE, CropJob
 
 PEERS = {
@@ -167,13 +167,7 @@ def ask(process: Process, request: dict[str, Any], images: TiffSet) -> dict[str,
 def main() -> int:
     """Measure or load, show, write, check."""
     chosen, console = options(), Console(width=None if sys.stdout.isatty() else 160)
-    if chosen.load:
-        results = json.loads(chosen.load.read_text())
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            work = (chosen.work or Path(temporary)).resolve()
-            work.mkdir(parents=True, exist_ok=True)
-            results = measured(chosen, work, Console(stderr=True))
+    results = results_of(chosen, measured)
     figures = report.Figures(results)
     report.show(console, figures)
     if chosen.json:

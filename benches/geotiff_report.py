@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from contestants import FLOOR
 from figures import Check
 from geotiff_sets import LAYOUTS, LEAST_PACK, LEAST_SHARE
-from report import Sheet, machine, number, show_sheets, tables
+from report import Sheet, machine, number, page_head, show_sheets, tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,22 +116,16 @@ def show(console: Console, figures: Figures) -> None:
 
 def markdown(figures: Figures) -> str:
     """The page of the documentation."""
-    lines = [
-        "# GeoTIFFs of many bands: the loader beside rasterio and torchgeo",
-        "",
+    lines = page_head(
+        "GeoTIFFs of many bands: the loader beside rasterio and torchgeo",
         "Written by `benches/geotiff.py`, from one run of it; don't edit it. Everybody makes the same crops of the",
         "same made images, with all bands: the loader draws the windows, the peers are given them. `rasterio`",
         "resamples as it reads (`out_shape`, bilinear); `rasterio and torch` reads the pixels and resamples them with",
         "`interpolate(antialias=True)`; `torchgeo` is a `RasterDataset` that is asked for coordinates and a",
         "resolution. The codec alone is its library on the strips or tiles under the crops, from memory, with the",
         "predictor undone: no reading, no putting together, no resampling.",
-        "",
-        *(line + "  " for line in figures.facts().splitlines()[:-1]),
-        "",
-        "```",
-        figures.results["command"],
-        "```",
-        "",
-        *tables(figures.sheets(), figures.results["versions"]),
-    ]
+        facts=figures.facts().splitlines()[:-1],
+        command=figures.results["command"],
+    )
+    lines += tables(figures.sheets(), figures.results["versions"])
     return "\n".join(lines) + "\n"

@@ -22,7 +22,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ import contestants
 import report
 from figures import Figures
 from measure import Bench, Run
+from report import results_of
 from sets import SHAPES, describe, make_set
 from work import BATCH, MODES, SIZE
 
@@ -126,13 +126,7 @@ def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[s
 def main() -> int:
     """Measure or load, show, write, check."""
     chosen, console = options(), Console(width=None if sys.stdout.isatty() else 160)
-    if chosen.load:
-        results = json.loads(chosen.load.read_text())
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            work = (chosen.work or Path(temporary)).resolve()
-            work.mkdir(parents=True, exist_ok=True)
-            results = measured(chosen, work, Console(stderr=True))
+    results = results_of(chosen, measured)
     figures = Figures([Run(**run) for run in results["runs"]])
     report.show(console, results, figures)
     if chosen.json:

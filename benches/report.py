@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+from rich.console import Console
 from rich.table import Table
 
 from contestants import FLOOR, REFERENCE
@@ -17,7 +20,8 @@ from figures import OURS, Figures
 from work import MODES
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -176,22 +180,32 @@ def machine() -> dict[str, Any]:
     }
 
 
+def results_of(chosen: Namespace, measured: Callable[[Namespace, Path, Console], dict[str, Any]]) -> dict[str, Any]:
+    """The results of an earlier run (--load), or of one made now, in the folder --work or one that goes again."""
+    if chosen.load:
+        earlier: dict[str, Any] = json.loads(chosen.load.read_text())
+        return earlier
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (chosen.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        return measured(chosen, work, Console(stderr=True))
+
+
+def page_head(title: str, *about: str, facts: Sequence[str], command: str) -> list[str]:
+    """How a page of the documentation begins: what it is about, what it was made on, and by which command."""
+    return [f"# {title}", "", *about, "", *(line + "  " for line in facts), "", "```", command, "```", ""]
+
+
 def markdown(results: dict[str, Any], figures: Figures, plot: str | None) -> str:
     """The page of the documentation."""
-    lines = [
-        "# The loader beside its peers",
-        "",
+    lines = page_head(
+        "The loader beside its peers",
         "Written by `benches/loader.py`, from one run of it; don't edit it. Everybody reads the same JPEG files from",
         "the page cache and does the same work: decode, RandomResizedCrop(224, scale 0.2 to 1), flip, batches of 32",
         "pairs. Rates are pairs a second divided by the number of threads.",
-        "",
-        *(line + "  " for line in facts(results).splitlines()[:-1]),
-        "",
-        "```",
-        results["command"],
-        "```",
-        "",
-    ]
+        facts=facts(results).splitlines()[:-1],
+        command=results["command"],
+    )
     if plot:
         lines += [f"![Pairs a second and core]({plot})", ""]
     lines += tables(sheets(results, figures), results["versions"])

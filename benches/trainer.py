@@ -16,7 +16,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import trainer_overhead
 import trainer_peers
 import trainer_report as report
 import trainer_wait
-from report import machine
+from report import machine, results_of
 from sets import make_set
 from trainer_peers import Pace
 
@@ -84,13 +83,7 @@ def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[s
 def main() -> int:
     """Measure or load, show, write, check."""
     chosen, console = options(), Console(width=None if sys.stdout.isatty() else 160)
-    if chosen.load:
-        results = json.loads(chosen.load.read_text())
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            work = (chosen.work or Path(temporary)).resolve()
-            work.mkdir(parents=True, exist_ok=True)
-            results = measured(chosen, work, Console(stderr=True))
+    results = results_of(chosen, measured)
     report.show(console, results)
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=1) + "\n")

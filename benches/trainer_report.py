@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trainer_overhead
 import trainer_peers
 import trainer_wait
-from report import Sheet, show_sheets, tables
+from report import Sheet, page_head, show_sheets, tables
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -165,16 +165,12 @@ def show(console: Console, results: dict[str, Any]) -> None:
 def markdown(results: dict[str, Any]) -> str:
     """The page of the documentation."""
     lines = [
-        "# The trainer beside its peers",
-        "",
-        "Written by `benches/trainer.py`, from one run of it; don't edit it.",
-        "",
-        *(line + "  " for line in facts(results)),
-        "",
-        "```",
-        results["command"],
-        "```",
-        "",
+        *page_head(
+            "The trainer beside its peers",
+            "Written by `benches/trainer.py`, from one run of it; don't edit it.",
+            facts=facts(results),
+            command=results["command"],
+        ),
         "- By hand: forward, backward, optimizer, momentum update and queue of the same model in a plain loop, a step",
         "  in turn with ours on the same batch. Ours counts all that `geossl train` does between two batches, a row of",
         "  metrics after every step too (a long epoch has one for every hundredth of it); no checkpoint is among it.",

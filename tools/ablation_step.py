@@ -6,7 +6,6 @@ figures can be made again.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from geossl import losses
 from geossl.data.coordinates import place_coordinates, unit_vectors
+from geossl.geo import EARTH_RADIUS_KM
 from geossl.models import batch_norm
 from geossl.models.backbone import features
 from geossl.models.heads import GeoHead, projection_head
@@ -205,7 +205,7 @@ class AblationStep(nn.Module):
         if self.option.mask_km is not None:
             own = self.places[rows[0]][:, None] == torch.where(self.queue_rows < 0, -1, self.places[self.queue_rows])
             if self.option.mask_km:
-                chord = 2 * np.sin(self.option.mask_km / 6371.0088 / 2)
+                chord = 2 * np.sin(self.option.mask_km / EARTH_RADIUS_KM / 2)
                 near = torch.cdist(self.points[rows[0]], self.points[self.queue_rows]) < chord
                 own |= near & (self.queue_rows >= 0)
             logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(own, -torch.inf)], 1)
@@ -256,4 +256,4 @@ class AblationStep(nn.Module):
 
 def encoder_state(step: AblationStep) -> dict[str, Tensor]:
     """The model in the paper's form of a checkpoint."""
-    return {f"module.{name}": value for name, value in copy.deepcopy(step.moco.state_dict()).items()}
+    return {f"module.{name}": value for name, value in step.moco.state_dict().items()}

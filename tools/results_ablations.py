@@ -15,11 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ablation_step import AblationStep, Option, encoder_state
-from results_bmng import BATCH, ROOT, SHARED, K, command, machine, prepare, put_sections, validation_index
-from scipy import stats
+from results_bmng import BATCH, ROOT, SHARED, K, command, interval, machine, prepare, put_sections, validation_index
 
 from geossl.config import make_config
 from geossl.data.loader import Loader
@@ -133,15 +131,6 @@ def scores(index: Path, name: str, seed: int, options: argparse.Namespace) -> di
     return {row["method"]: row["scores"] for row in rows if row["encoder"] != "random"}
 
 
-def interval(values: list[float]) -> str:
-    """The mean and the half-width of its 95 % interval over seeds (Student's t), per cent."""
-    mean = 100 * float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:+.1f}"
-    half = 100 * float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
-    return f"{mean:+.1f} ± {half:.1f}"
-
-
 def write_section(found: dict[str, list[dict[str, dict[str, float]]]], options: argparse.Namespace) -> str:
     """The section, from the scores alone."""
     lines = []
@@ -153,9 +142,9 @@ def write_section(found: dict[str, list[dict[str, dict[str, float]]]], options: 
             for score in ("top1", "place_top1"):
                 own = [scores[method][score] for scores in of_seeds]
                 if name == option.arm:
-                    cells.append(interval(own).lstrip("+"))
+                    cells.append(interval(own))
                 else:
-                    cells.append(interval([a - b[method][score] for a, b in zip(own, base, strict=True)]))
+                    cells.append(interval([a - b[method][score] for a, b in zip(own, base, strict=True)], sign="+"))
         title = f"**{name}**" if name == option.arm else name
         lines.append(f"| {title} | {option.what} | {' | '.join(cells)} |")
     table = "\n".join(lines)

@@ -14,9 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from results_bmng import ROOT, command, machine, put_sections
-from scipy import stats
+from results_bmng import ROOT, command, interval, machine, put_sections
 
 ARMS = ("moco", "tp", "geo", "geo_tp")
 K = 50
@@ -55,15 +53,6 @@ def run_all(index: Path, options: argparse.Namespace) -> dict[str, Scores]:
                 if row["encoder"] == arm or (row["encoder"], arm) == ("random", ARMS[0]):
                     found[row["method"]][row["encoder"]].append(row["scores"])
     return found
-
-
-def interval(values: list[float]) -> str:
-    """The mean and the half-width of its 95 % interval over seeds (Student's t), per cent."""
-    mean = 100 * float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.1f}"
-    half = 100 * float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
-    return f"{mean:.1f} ± {half:.1f}"
 
 
 def write_section(options: argparse.Namespace, found: dict[str, Scores]) -> str:

@@ -69,10 +69,10 @@ def stopping(stop_rank, stop_step, *, rank):
     """`Stepper.step` with a signal in the given step."""
     step = Stepper.step
 
-    def wrapped(self, batch, *, number):
+    def wrapped(self, batch, *, number, **rest):
         if (rank, number + 1) == (stop_rank, stop_step):
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch, number=number)
+        return step(self, batch, number=number, **rest)
 
     return wrapped
 

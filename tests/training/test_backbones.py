@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 from rich.console import Console
-from training_data import FakeLoader, make_index
+from training_data import FakeLoader, make_index, use_loader
 
 from geossl.config import make_config
 from geossl.errors import UsageError
@@ -19,8 +19,7 @@ VIT, ACT = "timm/vit_tiny_patch16_224", "timm/mobilenetv3_small_050"
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    for module in ("engine", "data"):
-        monkeypatch.setattr(f"geossl.training.{module}.Loader", FakeLoader)
+    use_loader(monkeypatch, FakeLoader)
     return make_index(tmp_path)
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from rich.console import Console
 from torchvision.models import resnet18
-from training_data import FakeLoader, make_index, make_table
+from training_data import FakeLoader, make_index, make_table, use_loader
 
 from geossl.config import make_config
 from geossl.data.clustering import cluster_places
@@ -40,8 +40,7 @@ def _fake_loader(monkeypatch):
     class Loader(FakeLoader):
         pass
 
-    monkeypatch.setattr("geossl.training.engine.Loader", Loader)
-    monkeypatch.setattr("geossl.training.data.Loader", Loader)
+    use_loader(monkeypatch, Loader)
     return Loader
 
 

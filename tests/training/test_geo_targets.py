@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from sklearn.metrics.pairwise import haversine_distances
 from torch.nn import functional as F
-from training_data import FakeLoader, make_index, make_table
+from training_data import FakeLoader, make_index, make_table, use_loader
 
 from geossl import losses
 from geossl.config import make_config
@@ -38,7 +38,7 @@ RADIUS = 6371.0088
 
 @pytest.fixture(autouse=True)
 def _fake_loader(monkeypatch):
-    monkeypatch.setattr("geossl.training.engine.Loader", FakeLoader)
+    use_loader(monkeypatch, FakeLoader)
 
 
 def data_of(folder, k=(2, 4, 8), table=None, **options):

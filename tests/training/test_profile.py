@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 from rich.console import Console
-from training_data import FakeLoader, make_index
+from training_data import FakeLoader, make_index, use_loader
 
 from geossl import phases
 from geossl.config import make_config
@@ -18,8 +18,7 @@ from geossl.training import profile, train
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    for user in ("engine", "data"):
-        monkeypatch.setattr(f"geossl.training.{user}.Loader", FakeLoader)
+    use_loader(monkeypatch, FakeLoader)
     return make_index(tmp_path)
 
 

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_engine import cluster, load, same, send_signal
-from training_data import FakeLoader, make_index
+from training_data import FakeLoader, make_index, use_loader
 
 from geossl.config import make_config
 from geossl.errors import GeosslError, UsageError
@@ -39,8 +39,7 @@ SAVE = checkpoint.save
 @pytest.fixture(autouse=True)
 def loader(monkeypatch):
     made = type("Loader", (FakeLoader,), {})
-    monkeypatch.setattr("geossl.training.engine.Loader", made)
-    monkeypatch.setattr("geossl.training.data.Loader", made)
+    use_loader(monkeypatch, made)
     return made
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 from torch import nn
-from training_data import FakeLoader, make_index
+from training_data import FakeLoader, make_index, use_loader
 
 from geossl.config import make_config
 from geossl.data.clustering import cluster_places
@@ -38,8 +38,7 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def _fake_loader(monkeypatch):
-    for user in ("engine", "data"):
-        monkeypatch.setattr(f"geossl.training.{user}.Loader", FakeLoader)
+    use_loader(monkeypatch, FakeLoader)
 
 
 @pytest.fixture
@@ -83,8 +82,7 @@ def losses(rows):
 
 def test_bf16_follows_fp32(planet, tmp_path, monkeypatch):
     """The losses of each of eight steps are within 5 % of those of fp32, and within 1 % on the average."""
-    for user in ("engine", "data"):
-        monkeypatch.setattr(f"geossl.training.{user}.Loader", Loader)
+    use_loader(monkeypatch, Loader)
     settings = {"batch": 32, "model": {"bn_groups": 2, "temperature": 0.2}}
     full, _ = run(planet, out=tmp_path / "full", **settings)
     half, checkpoint = run(planet, out=tmp_path / "half", precision="bf16", **settings)

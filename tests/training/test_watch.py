@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from training_data import FakeLoader, make_index, make_table
+from training_data import FakeLoader, make_index, make_table, use_loader
 
 from geossl.config import make_config
 from geossl.data.clustering import cluster_places
@@ -25,6 +25,7 @@ from geossl.models.weights import CHECKPOINT
 from geossl.training import metrics_csv, online_knn, train
 from geossl.training.data import read_data, resolve
 from geossl.training.figures import effective_rank
+from geossl.training.learner import Learner
 from geossl.training.log import read_metrics
 from geossl.training.online_knn import OnlineKnn
 from geossl.training.watch import COLLAPSED_STEPS, SKIPPED_STEPS, Warnings, Watcher
@@ -44,7 +45,7 @@ def loader(monkeypatch):
     class Loader(FakeLoader):
         pass
 
-    monkeypatch.setattr("geossl.training.engine.Loader", Loader)
+    use_loader(monkeypatch, Loader)
     return Loader
 
 
@@ -75,6 +76,22 @@ def test_rows_have_the_figures_of_the_last_step(data, tmp_path):
     checkpoint = torch.load(result.run / CHECKPOINT, weights_only=True)
     queue = checkpoint["state_dict"]["module.queue"]
     assert rows[-1]["rankme"] == pytest.approx(effective_rank(queue @ queue.T), rel=1e-3)
+
+
+@pytest.mark.usefixtures("loader")
+def test_figures_of_rows_are_computed_for_rows_alone(data, tmp_path, monkeypatch):
+    every = read_metrics(run(data, tmp_path / "every", arm="geo_tp")[0].run)
+    watched = []
+    watch = Learner.watch
+    monkeypatch.setattr(Learner, "watch", lambda *args: watched.append(watch(*args)) or watched[-1])
+    monkeypatch.setattr("geossl.training.log.ROWS_AN_EPOCH", 1)
+    rows = read_metrics(run(data, tmp_path / "few", arm="geo_tp")[0].run)
+    assert [row["step"] for row in rows] == [3, 6]
+    assert len(watched) == 2
+    clock = {"time", "images_per_sec"}
+    for row, other in zip(rows, every[2::3], strict=True):
+        assert row.keys() == other.keys()
+        assert all(row[k] == other[k] for k in row if k not in clock and not k.startswith("loader"))
 
 
 @pytest.mark.usefixtures("loader")
@@ -137,7 +154,7 @@ def test_the_kept_views_are_what_the_network_saw(data, tmp_path, loader, monkeyp
 
 @pytest.mark.usefixtures("loader")
 def test_a_gradient_that_is_not_finite_ends_the_run(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("geossl.training.learner.gradient_norm", lambda _: torch.tensor(torch.inf))
+    monkeypatch.setattr("geossl.training.step.gradient_norm", lambda _: torch.tensor(torch.inf))
     with pytest.raises(GeosslError, match=r"the gradient's norm is inf at step 1 of epoch 1; try a smaller optim\.lr"):
         run(data, tmp_path / "run")
 

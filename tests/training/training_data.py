@@ -39,6 +39,12 @@ def make_index(folder, table=None):
     return path
 
 
+def use_loader(monkeypatch, loader):
+    """Have the trainer make its loaders of this class."""
+    for user in ("engine", "data"):
+        monkeypatch.setattr(f"geossl.training.{user}.Loader", loader)
+
+
 class FakeLoader:
     """Keeps the loader's contract with noise for images: batch k depends on (seed, epoch, k) alone."""
 

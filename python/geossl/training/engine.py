@@ -24,7 +24,7 @@ from geossl.training.data import TrainData, read_data, resolve
 from geossl.training.dry_run import show_dry_run
 from geossl.training.folder import CONFIG, RESUME, FailureList, Room, held
 from geossl.training.learner import Learner
-from geossl.training.log import RunLog, Stopwatch, read_metrics
+from geossl.training.log import RunLog, Stopwatch, is_row, read_metrics
 from geossl.training.online_knn import OnlineKnn
 from geossl.training.profile import Profile
 from geossl.training.ranks import SIGNAL, joined
@@ -215,11 +215,13 @@ def _fit(
                 group["lr"] = lr
             watch = Stopwatch()
             for batch in profiler.watch(watch.watch(uploaded(loader, device))):
-                made, images = stepper.step(batch, number=state.step)
+                logged = is_row(state.step + 1, steps_an_epoch=len(loader))
+                made, images = stepper.step(batch, number=state.step, logged=logged)
                 state.step += 1
-                due = log is not None and log.due(state.step)
                 made = ranks.agree(made, stop.signal)
-                figures = watcher.read(made, batch=batch, step=state.step, epoch=state.epoch, logged=due)
+                figures = watcher.read(
+                    made, batch=batch, step=state.step, epoch=state.epoch, logged=logged and ranks.first
+                )
                 agreed = figures.pop(SIGNAL, None)
                 watch.count(images)
                 if log is not None:

@@ -22,7 +22,7 @@ from geossl.models.moco import MoCo, build_encoder
 from geossl.models.precision import autocast
 from geossl.models.seeds import seeded
 from geossl.models.weights import init_backbone
-from geossl.training.figures import alignment, feature_std, gradient_norm, uniformity
+from geossl.training.figures import alignment, feature_std, uniformity
 from geossl.training.ranks import ALONE
 from geossl.training.targets import level_vectors
 
@@ -237,7 +237,7 @@ class Learner:
         return Part(loss, {name: value.detach() for name, value in figures.items()}, out.detach())
 
     def watch(self, outputs: Outputs, targets: Targets, keys: Tensor | None) -> dict[str, Tensor]:
-        """The figures that are no means over images: of the global batch, and of the gradient.
+        """The figures that are no means over images, of the global batch; for rows of metrics.
 
         Args:
             outputs: for this process's part of the batch.
@@ -248,8 +248,7 @@ class Learner:
         gather = self._ranks.gather
         # The categories' logits may well collapse.
         watched = gather(outputs.feature if self._config.arm == "supervised" else outputs.projection)
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        figures = {"feature_std": feature_std(watched), "grad_norm": gradient_norm(gradients)}
+        figures = {"feature_std": feature_std(watched)}
         if keys is not None:
             queries = F.normalize(watched)
             figures["alignment"] = alignment(queries, keys)

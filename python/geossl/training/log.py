@@ -122,7 +122,6 @@ class RunLog:
         self._console = console
         self._epochs = epochs
         self._steps_an_epoch = steps_an_epoch
-        self._every = max(steps_an_epoch // ROWS_AN_EPOCH, 1)
         self._done = done
         self._stats = stats
         self._warnings, self._wandb = warnings, wandb
@@ -158,10 +157,6 @@ class RunLog:
             finally:
                 self._board.close()
 
-    def due(self, step: int) -> bool:
-        """Whether a completed step gets a row."""
-        return step % self._every == 0 or step % self._steps_an_epoch == 0
-
     def flush(self) -> None:
         """Have all rows on the disk: a checkpoint that is there has its rows, too."""
         with naming_full_disk(self._path, hint=RESUME):
@@ -172,7 +167,7 @@ class RunLog:
     def step(self, step: int, *, epoch: int, lr: float, figures: dict[str, float], watch: Stopwatch) -> None:
         """Note a completed step; `epoch` counts from 0."""
         self._progress.update(self._task, completed=step)
-        if not self.due(step):
+        if not is_row(step, steps_an_epoch=self._steps_an_epoch):
             return
         row: dict[str, Any] = {
             "step": step,
@@ -226,6 +221,11 @@ class RunLog:
     def _time_left(self, step: int) -> str:
         secs_a_step = (time.perf_counter() - self._start) / max(step - self._done, 1)
         return str(timedelta(seconds=round(secs_a_step * (self._epochs * self._steps_an_epoch - step))))
+
+
+def is_row(step: int, *, steps_an_epoch: int) -> bool:
+    """Whether a completed step gets a row of metrics."""
+    return step % max(steps_an_epoch // ROWS_AN_EPOCH, 1) == 0 or step % steps_an_epoch == 0
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from geossl.models.moco import MoCo
 from geossl.models.precision import autocast
 from geossl.models.seeds import generator
 from geossl.phases import phase
+from geossl.training.figures import gradient_norm
 from geossl.training.learner import Outputs, Share
 from geossl.training.ranks import ALONE
 
@@ -59,15 +60,16 @@ class Stepper:
         self._device = torch.device(config.device)
         self._mean, self._std = (torch.tensor(v, device=self._device) for v in (config.color.mean, config.color.std))
 
-    def step(self, batch: Batch, *, number: int) -> tuple[dict[str, Tensor], int]:
+    def step(self, batch: Batch, *, number: int, logged: bool = True) -> tuple[dict[str, Tensor], int]:
         """Learn from a batch.
 
         Args:
             batch: as the loader gave it, this process's part of the global batch.
             number: steps taken before this one, over all epochs; decides how keys are shuffled.
+            logged: whether the figures that only a row of metrics has are wanted.
 
         Returns:
-            The figures to log, on the device, whose means over the processes are those of the global batch, and the
+            The figures, on the device, whose means over the processes are those of the global batch, and the
             number of images that all have learnt from.
 
         """
@@ -97,10 +99,13 @@ class Stepper:
         if moco is not None and keys is not None:
             moco.enqueue(keys)
         self._move()
-        ranks.average(batch_norm.running_statistics(learner.model))
+        if ranks.world > 1:
+            ranks.average(batch_norm.running_statistics(learner.model))
         figures = {name: reduce(torch.add, [part.figures[name] for part in made]) for name in made[0].figures}
-        outputs = Outputs.together([part.outputs for part in made])
-        return figures | learner.watch(outputs, targets, keys), len(rows) * ranks.world
+        figures["grad_norm"] = gradient_norm([p.grad for p in learner.parameters() if p.grad is not None])
+        if logged:
+            figures |= learner.watch(Outputs.together([part.outputs for part in made]), targets, keys)
+        return figures, len(rows) * ranks.world
 
     def _encode_keys(self, moco: MoCo, images: Tensor, number: int) -> Tensor:
         """The keys of the global batch, in its order, from this process's part of the images."""

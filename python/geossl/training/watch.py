@@ -72,7 +72,8 @@ class Watcher:
             found = dict(zip(made, values.tolist(), strict=True))
             self._check(found, batch=batch, step=step, epoch=epoch)
             return found
-        gram = _gram(moco.queue[:, : step * self._config.batch])
+        keys = moco.queue[:, : step * self._config.batch]
+        gram = keys @ keys.T
         read = torch.cat([values, gram.flatten()]).cpu()
         found = dict(zip(made, read[: len(made)].tolist(), strict=True))
         self._check(found, batch=batch, step=step, epoch=epoch)
@@ -167,8 +168,3 @@ class Warnings:
             f"the step waited for images {waited / total:.0%} of the last {total:.0f} s; try "
             f"{', '.join(remedies[:-1])}{' or ' if len(remedies) > 1 else ''}{remedies[-1]}"
         )
-
-
-def _gram(queue: Tensor) -> Tensor:
-    """The Gram matrix, [D, D], of a queue's keys, [D, K]."""
-    return queue @ queue.T
