@@ -90,6 +90,10 @@ results-bmng: $(VENV)/.wheel ## All arms on the Blue Marble tiles; writes docs/r
 results-planet: $(VENV)/.wheel ## The arms on the synthetic planet, three seeds; writes docs/results.md (about an hour on two cores)
 	$(BIN)/python tools/results_planet.py
 
+.PHONY: results-laptop
+results-laptop: $(VENV)/.wheel ## Learning rate and temperature of the recipe `laptop`, on held-out training places; writes docs/results.md (two hours on two cores)
+	$(BIN)/python tools/results_laptop.py
+
 .PHONY: results-ablations
 results-ablations: $(VENV)/.wheel ## What the paper leaves on the table, on held-out training places; writes docs/results.md (hours on two cores)
 	$(BIN)/python tools/results_ablations.py

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from scipy import stats
 
 import geossl
 from geossl.cli import main as run_cli
@@ -81,7 +82,7 @@ def probe(index: Path, run: Path) -> dict[str, Any]:
 
 def validation_index(index: Path, work: Path) -> Path:
     """The training places alone, a fifth of them as val: what settings may be chosen on."""
-    path = work / "bmng-validation.parquet"
+    path = work / f"{index.stem}-validation.parquet"
     if not path.exists():
         whole = Index.read(index)
         rows = whole.rows(split="train")
@@ -134,6 +135,15 @@ def main() -> None:
         minutes[arm] = train(index, run, *words)
         reports[arm] = probe(index, run)
     put_sections(write_page(options, reports, minutes, chosen))
+
+
+def interval(values: list[float], *, sign: str = "") -> str:
+    """The mean and the half-width of its 95 % interval over seeds (Student's t), per cent; `+` signs the mean."""
+    mean = 100 * float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:{sign}.1f}"
+    half = 100 * float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    return f"{mean:{sign}.1f} ± {half:.1f}"
 
 
 def put_sections(text: str) -> None:
