@@ -42,6 +42,8 @@ class Option:
     """What it is, for the table."""
     arm: Literal["tp", "geo"]
     """What it is compared with, and is but for the change."""
+    real_keys: bool = False
+    """The queue begins empty, not with noise: what is in it are keys of images."""
     mask_km: float | None = None
     """Keys of the queue from the query's own place, and from nearer than this, are no negatives."""
     symmetric: bool = False
@@ -209,6 +211,9 @@ class AblationStep(nn.Module):
                 near = torch.cdist(self.points[rows[0]], self.points[self.queue_rows]) < chord
                 own |= near & (self.queue_rows >= 0)
             logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(own, -torch.inf)], 1)
+        if self.option.real_keys:
+            noise = self.queue_rows < 0
+            logits = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(noise, -torch.inf)], 1)
         zeros = torch.zeros(len(logits), dtype=torch.int64)
         each = F.cross_entropy(logits, zeros, reduction="none")
         if self.option.gap_days is None:

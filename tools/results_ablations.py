@@ -28,6 +28,7 @@ from geossl.training.engine import cosine_lr
 
 OPTIONS = {
     "tp": Option(arm="tp", what="the published method"),
+    "real-keys": Option(arm="tp", what="the queue begins empty, not with noise", real_keys=True),
     "mask-place": Option(arm="tp", what="keys of the own place are no negatives", mask_km=0.0),
     "mask-200km": Option(arm="tp", what="keys from nearer than 200 km are no negatives", mask_km=200.0),
     "symmetric": Option(arm="tp", what="both views are query and key", symmetric=True),
