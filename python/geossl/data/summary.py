@@ -131,15 +131,17 @@ def summarise(
 ) -> IndexReport:
     """The report on an index's table."""
     paths = table["path"].combine_chunks().dictionary_encode()
-    _, first = np.unique(paths.indices.to_numpy(), return_index=True)
-    files = table.take(pa.array(first))
+    files = table.select(["band_names", "crs", "nodata"])
+    if len(paths.dictionary) < len(table):
+        _, first = np.unique(paths.indices.to_numpy(), return_index=True)
+        files = files.take(pa.array(first))
     views = pc.value_counts(table["location_id"].drop_null()).field("counts").to_numpy()
     dates = pc.min_max(table["timestamp"])
-    forms = pc.binary_join_element_wise(table["bands"].cast(pa.string()), table["dtype"], " bands ")
+    forms = table.group_by(["bands", "dtype"]).aggregate([([], "count_all")]).to_pylist()
     return IndexReport(
         source=source,
         layout=layout,
-        images=pc.count_distinct(table["path"]).as_py(),
+        images=len(paths.dictionary),
         crops=len(table),
         places=len(views),
         views_mean=float(views.mean()) if len(views) else 0.0,
@@ -154,7 +156,7 @@ def summarise(
         missing_timestamps=table["timestamp"].null_count,
         missing_categories=table["category"].null_count,
         splits=_value_counts(table["split"].fill_null("none")),
-        pixels=_value_counts(forms),
+        pixels=dict(sorted((f"{form['bands']} bands {form['dtype']}", form["count_all"]) for form in forms)),
         rejected=rejected,
         nulled=nulled,
         notes=notes,

@@ -109,7 +109,7 @@ def _column_hash(chunks: pa.ChunkedArray) -> bytes:
         if data is not None and len(offsets):
             digest.update(memoryview(data)[offsets[0] : offsets[-1]])
     elif pa.types.is_list(column.type):
-        digest.update(np.ascontiguousarray(column.fill_null([]).value_lengths().to_numpy(), np.int64).data)
+        digest.update(np.ascontiguousarray(column.value_lengths().fill_null(0).to_numpy(), np.int64).data)
         digest.update(np.ascontiguousarray(column.flatten().to_numpy()).data)
     else:
         number = column.cast(pa.int64()) if column.type == INSTANT else column

@@ -76,9 +76,11 @@ pub fn read_open(path: &Path, file: &File, buffer: &mut Vec<u8>) -> Result<Opene
         io::ErrorKind::UnexpectedEof => "the header is cut short".to_owned(),
         _ => format!("cannot be read: {e}"),
     };
-    buffer.resize(BUFFER_BYTES, 0);
+    if buffer.len() < BUFFER_BYTES {
+        buffer.resize(BUFFER_BYTES, 0);
+    }
     let mut file = file;
-    let len = file.read(buffer).map_err(broken)?;
+    let len = file.read(&mut buffer[..BUFFER_BYTES]).map_err(broken)?;
     let start = &buffer[..len];
     let format: fn(&mut dyn Source) -> Result<Fields, Fault> = match start {
         [] => return Err("the file is empty".into()),

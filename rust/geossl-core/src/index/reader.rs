@@ -58,6 +58,7 @@ pub(super) struct Part {
     /// Memory for the next image.
     buffer: Vec<u8>,
     path: String,
+    sidecar: String,
 }
 
 pub(super) struct Reader<'a> {
@@ -140,7 +141,7 @@ impl Reader<'_> {
             return Some(What::Of(kind));
         }
         let source = Source { folder, found, path };
-        if may_keep && self.is_kept(&source, name.as_ref()) {
+        if may_keep && self.is_kept(&source, name.as_ref(), part) {
             return Some(What::Kept(wanted));
         }
         let read = match &name {
@@ -154,11 +155,12 @@ impl Reader<'_> {
     }
 
     /// Whether the files are those that a known row was read from.
-    fn is_kept(&self, source: &Source, name: Option<&Name>) -> bool {
+    fn is_kept(&self, source: &Source, name: Option<&Name>, part: &mut Part) -> bool {
         let Some(&stamp) = self.known.get(source.path).filter(|&&stamp| stamp != 0) else { return false };
         let Ok(image) = source.folder.state(source.found.name) else { return false };
         let sidecar = if source.found.has_sidecar && name.is_some() {
-            let Ok(state) = source.folder.state(&sidecar_name(source.found.name)) else { return false };
+            sidecar_name(source.found.name, &mut part.sidecar);
+            let Ok(state) = source.folder.state(&part.sidecar) else { return false };
             Some(state)
         } else {
             None
@@ -189,7 +191,8 @@ impl Reader<'_> {
         let Source { folder, found, path } = *source;
         let (header, _, state) = read_header(folder, found.name, &mut part.buffer)?;
         let (sidecar, sidecar_state) = if found.has_sidecar {
-            let (len, state) = read_sidecar(folder, &sidecar_name(found.name), &mut part.buffer)?;
+            sidecar_name(found.name, &mut part.sidecar);
+            let (len, state) = read_sidecar(folder, &part.sidecar, &mut part.buffer)?;
             (sidecar::parse(&part.buffer[..len])?, Some(state))
         } else {
             (Sidecar::default(), None)
@@ -308,9 +311,11 @@ impl Fnv {
     }
 }
 
-fn sidecar_name(name: &str) -> String {
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    [stem, ".json"].concat()
+/// Writes the name of an image's sidecar in place of what `out` has.
+fn sidecar_name(name: &str, out: &mut String) {
+    out.clear();
+    out.push_str(name.rsplit_once('.').map_or(name, |(stem, _)| stem));
+    out.push_str(".json");
 }
 
 /// The first text that is not empty, else "".

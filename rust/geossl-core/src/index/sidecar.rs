@@ -93,13 +93,18 @@ fn checked(raw: Fields<'_>) -> Sidecar<'_> {
         found.and_then(|(lat, lon)| coordinates::checked(lat, lon)).map_err(|why| problems.push(why)).ok()
     };
     let image_centre = centre(&raw.raw_location.0, "raw_location");
+    let image_location = raw.raw_location.0;
     let boxes = raw.bounding_boxes.0.into_iter().enumerate();
     let boxes = boxes
         .map(|(i, b)| BoundingBox {
             id: b.id.0.map_or(i as i64, |id| id as i64),
             category: b.category.0,
             rect: b.rect.0,
-            centre: centre(&b.raw_location.0, "raw_location of a box"),
+            // fMoW writes the image's own again for the box that is the whole image.
+            centre: match image_centre {
+                Some(_) if b.raw_location.0 == image_location => image_centre,
+                _ => centre(&b.raw_location.0, "raw_location of a box"),
+            },
         })
         .collect();
     let timestamp = timestamp::micros(&raw.timestamp.0);
