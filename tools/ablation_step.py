@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 MONTHS = 12
 DAY_US = 86_400_000_000
+PROTOTYPES = 1024
+"""Outputs of DINO's head; the paper has 65,536 for a thousand times as many images."""
+V3_TEMPERATURE = 0.2
+"""MoCo-v3's."""
 NO_TIME = np.iinfo(np.int64).min
 
 
@@ -41,7 +45,9 @@ class Option:
     what: str
     """What it is, for the table."""
     arm: Literal["tp", "geo"]
-    """What it is compared with, and is but for the change."""
+    """The method that it changes."""
+    base: str | None = None
+    """The option that it is compared with; by default the one called as the arm."""
     real_keys: bool = False
     """The queue begins empty, not with noise: what is in it are keys of images."""
     mask_km: float | None = None
@@ -54,13 +60,22 @@ class Option:
     """InfoNCE is weighted by exp(-gap / days) of the two dates; by 1 - exp(-gap / days) where negative."""
     variance: float = 0.0
     """Weight of a floor under the spread of the features (VICReg's hinge, arXiv 2105.04906, on unit vectors)."""
-    objective: Literal["moco", "simclr", "byol"] = "moco"
-    """Contrast with the queue, with the batch (arXiv 2002.05709), or none but a predictor (arXiv 2006.07733)."""
+    one_a_place: bool = False
+    """Of images of one place in a batch, the first alone counts, in the loss and in the queue."""
+    small: int = 0
+    """Small crops of other dates that are queries too, beside the large one (multi-crop, arXiv 2006.09882)."""
+    objective: Literal["moco", "moco_v3", "simclr", "byol", "dino"] = "moco"
+    """Contrast with the queue; with the batch, by a predictor (arXiv 2104.02057), or without a key encoder (arXiv
+    2002.05709); none but a predictor (arXiv 2006.07733), or prototypes (arXiv 2104.14294)."""
+    backbone: str | None = None
+    """Another one than the recipe's: trained by AdamW, as transformers are."""
     geo: Literal["clusters", "rank", "location"] = "clusters"
     """The geo loss: the paper's; the order of great-circle distances within the batch; or InfoNCE with an encoder of
     the location."""
     geo_weight: float = 1.0
     geo_feature: Literal["projection", "backbone"] = "projection"
+    geo_both: bool = False
+    """The geo head reads both views."""
     geo_warm_up: float = 0.0
     """Share of the run over which the geo loss grows to its weight."""
     month: float = 0.0
@@ -101,12 +116,16 @@ class LocationEncoder(nn.Module):
 class AblationStep(nn.Module):
     """The model of an option and its loss; `encoder_q` inside `moco` is what is kept."""
 
+    centre: Tensor
+
     def __init__(self, option: Option, config: TrainConfig, data: TrainData) -> None:
         super().__init__()
         self.option, self.config, self.seed = option, config, config.seed
         model = config.model
         assert model.queue is not None  # noqa: S101 - settings are resolved
-        encoder = build_encoder(model.backbone, bands=data.samples.bands, dim=model.dim, seed=config.seed)
+        encoder = build_encoder(
+            model.backbone, bands=data.samples.bands, dim=model.dim, seed=config.seed, size=config.crop.size
+        )
         self.moco = MoCo(
             encoder,
             dim=model.dim,
@@ -115,12 +134,17 @@ class AblationStep(nn.Module):
             temperature=model.temperature,
             seed=config.seed,
         )
-        if option.objective != "simclr":
+        if option.objective != "simclr" and batch_norm.found(encoder):
             batch_norm.convert(self.moco, groups=model.bn_groups)
         width = encoder.num_features
         with seeded(config.seed, "ablation"):
-            if option.objective == "byol":
+            if option.objective in {"byol", "moco_v3"}:
                 self.predictor = projection_head(features=model.dim, dim=model.dim)
+            if option.objective == "dino":
+                self.prototypes = nn.Linear(model.dim, PROTOTYPES, bias=False)
+                self.teachers = nn.Linear(model.dim, PROTOTYPES, bias=False).requires_grad_(requires_grad=False)
+                self.teachers.load_state_dict(self.prototypes.state_dict())
+                self.register_buffer("centre", torch.zeros(PROTOTYPES))
             if option.month:
                 self.month = nn.Linear(width, MONTHS)
             reads = width if option.geo_feature == "backbone" else model.dim
@@ -147,12 +171,13 @@ class AblationStep(nn.Module):
         """What the optimizer moves."""
         return [p for p in self.parameters() if p.requires_grad]
 
-    def forward(self, views: Tensor, rows: Tensor, *, number: int, done: float) -> Tensor:
+    def forward(self, views: Tensor, rows: Tensor, *, small: Tensor | None = None, number: int, done: float) -> Tensor:
         """The loss of a batch; the queue is moved too.
 
         Args:
             views: float32 [V, B, C, H, W], normalised.
             rows: int64 [V, B], of the index.
+            small: float32 [N, B, C, h, w], small views of other dates.
             number: steps before this one.
             done: share of the run that is over.
 
@@ -160,21 +185,25 @@ class AblationStep(nn.Module):
         option, moco = self.option, self.moco
         feature, projection = self._query(views[0])
         if option.objective == "simclr":
-            loss = self._simclr(projection, self._query(views[1])[1])
-        elif option.objective == "byol":
+            loss = self._simclr(projection, self._query(views[1])[1], self.places[rows[0]])
+        elif option.objective != "moco":
+            loss_of = {"byol": self._bootstrap, "moco_v3": self._in_batch, "dino": self._prototypes}[option.objective]
             swapped = self._query(views[1])[1]
             keys = self._keys(views[:2], number)
-            loss = self._bootstrap(projection, keys[1]) / 2 + self._bootstrap(swapped, keys[0]) / 2
+            loss = (loss_of(projection, keys[1], rows[0]) + loss_of(swapped, keys[0], rows[1])) / 2
         else:
             first = 0 if option.symmetric else 1
             keys = self._keys(views[first:], number)
             parts = [self._contrast(projection, key, rows, view) for view, key in enumerate(keys[1 - first :], 1)]
+            if small is not None:
+                parts += [self._contrast(self._query(view)[1], keys[1 - first], rows, 1) for view in small]
             loss = torch.stack(parts).mean()
             if option.symmetric:
                 other = self._query(views[1])[1]
                 loss = (loss + self._contrast(other, keys[0], rows.flip(0), 1)) / 2
-            kept = keys if option.symmetric else keys[:1]
-            self._remember(torch.cat(list(kept)), rows[first : first + len(kept)].flatten())
+            kept, of = keys if option.symmetric else keys[:1], rows[first:]
+            counts = self._counting(rows[0])
+            self._remember(torch.cat([key[counts] for key in kept]), of[: len(kept), counts].flatten())
         if option.variance:
             spread = F.normalize(projection).std(0) * projection.shape[1] ** 0.5
             loss = loss + option.variance * F.relu(1 - spread).mean()
@@ -185,7 +214,12 @@ class AblationStep(nn.Module):
             weight = (
                 option.geo_weight * min(done / option.geo_warm_up, 1.0) if option.geo_warm_up else option.geo_weight
             )
-            loss = loss + weight * self._geo(feature if option.geo_feature == "backbone" else projection, rows[0])
+            read = [(feature, projection)] + ([self._query(views[1])] if option.geo_both else [])
+            parts = [
+                self._geo(one if option.geo_feature == "backbone" else other, rows[view])
+                for view, (one, other) in enumerate(read)
+            ]
+            loss = loss + weight * torch.stack(parts).mean()
         assert moco.queue.isfinite().all()  # noqa: S101 - a run that broke is no result
         return loss
 
@@ -194,10 +228,19 @@ class AblationStep(nn.Module):
         feature = features(encoder, images)
         return feature, encoder.get_submodule("fc")(feature)
 
+    def _counting(self, rows: Tensor) -> Tensor:
+        """Which images of the batch count, bool [B]."""
+        if not self.option.one_a_place:
+            return torch.ones(len(rows), dtype=torch.bool)
+        same = self.places[rows][:, None] == self.places[rows]
+        return ~same.tril(-1).any(1)
+
     @torch.no_grad()
     def _keys(self, views: Tensor, number: int) -> Tensor:
         """Unit keys of each view, float32 [V, B, dim]."""
         self.moco.update_key_encoder()
+        if self.option.objective == "dino":
+            self.teachers.weight.lerp_(self.prototypes.weight, 1 - self.moco.momentum)
         order = torch.randperm(views.shape[1], generator=generator(self.seed, "shuffle", number))
         back = order.argsort()
         return torch.stack([F.normalize(self.moco.encoder_k(view[order]))[back] for view in views])
@@ -217,7 +260,7 @@ class AblationStep(nn.Module):
         zeros = torch.zeros(len(logits), dtype=torch.int64)
         each = F.cross_entropy(logits, zeros, reduction="none")
         if self.option.gap_days is None:
-            return each.mean()
+            return each[self._counting(rows[0])].mean()
         gap = (self.days[rows[0]] - self.days[rows[view]]).abs().nan_to_num(0.0).float()
         weight = torch.exp(-gap / abs(self.option.gap_days))
         weight = weight if self.option.gap_days > 0 else 1 - weight
@@ -230,14 +273,36 @@ class AblationStep(nn.Module):
         self.moco.queue = self.moco.queue.clone()
         self.moco.enqueue(keys)
 
-    def _simclr(self, one: Tensor, other: Tensor) -> Tensor:
+    def _simclr(self, one: Tensor, other: Tensor, places: Tensor) -> Tensor:
         z = F.normalize(torch.cat([one, other]))
         count = len(one)
         logits = (z @ z.T / self.moco.temperature).fill_diagonal_(-torch.inf)
-        return F.cross_entropy(logits, torch.arange(2 * count).roll(count))
+        partner = torch.arange(2 * count).roll(count)
+        if self.option.mask_km is not None:
+            own = (places[:, None] == places).repeat(2, 2)
+            own[torch.arange(2 * count), partner] = False
+            logits = logits.masked_fill(own, -torch.inf)
+        return F.cross_entropy(logits, partner)
 
-    def _bootstrap(self, projection: Tensor, keys: Tensor) -> Tensor:
+    def _bootstrap(self, projection: Tensor, keys: Tensor, _rows: Tensor) -> Tensor:
         return 2 - 2 * (F.normalize(self.predictor(projection)) * keys).sum(1).mean()
+
+    def _in_batch(self, projection: Tensor, keys: Tensor, rows: Tensor) -> Tensor:
+        logits = F.normalize(self.predictor(projection)) @ keys.T / V3_TEMPERATURE
+        same = self.places[rows][:, None] == self.places[rows]
+        logits = logits.masked_fill(same & ~torch.eye(len(rows), dtype=torch.bool), -torch.inf)
+        return 2 * V3_TEMPERATURE * F.cross_entropy(logits, torch.arange(len(rows)))
+
+    def _prototypes(self, projection: Tensor, keys: Tensor, _rows: Tensor) -> Tensor:
+        def logits(unit: Tensor, layer: nn.Module) -> Tensor:
+            return F.linear(unit, F.normalize(layer.get_parameter("weight")))
+
+        with torch.no_grad():
+            given = logits(keys, self.teachers)
+            targets = F.softmax((given - self.centre) / 0.04, 1)
+            self.centre = self.centre * 0.9 + given.mean(0) * 0.1
+        made = logits(F.normalize(projection), self.prototypes) / 0.1
+        return -(targets * F.log_softmax(made, 1)).sum(1).mean()
 
     def _geo(self, read: Tensor, rows: Tensor) -> Tensor:
         points = self.points[rows]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,44 @@ import torch
 from ablation_step import AblationStep, Option, encoder_state
 from results_bmng import BATCH, ROOT, SHARED, K, command, interval, machine, prepare, put_sections, validation_index
 
-from geossl.config import make_config
+from geossl.config import CropConfig, make_config
 from geossl.data.loader import Loader
 from geossl.files import replacing
 from geossl.recipes import read_recipe
 from geossl.training.data import read_data, resolve
 from geossl.training.engine import cosine_lr
 
+VIT, VIT_SIZE = "timm/vit_tiny_patch16_224", 64
+ADAMW_LR, ADAMW_WEIGHT_DECAY = 5e-4, 0.1
+SMALL = CropConfig(size=16, scale=(0.05, 0.2))
+"""Small crops are half as wide as the others."""
+
 OPTIONS = {
     "tp": Option(arm="tp", what="the published method"),
     "real-keys": Option(arm="tp", what="the queue begins empty, not with noise", real_keys=True),
     "mask-place": Option(arm="tp", what="keys of the own place are no negatives", mask_km=0.0),
     "mask-200km": Option(arm="tp", what="keys from nearer than 200 km are no negatives", mask_km=200.0),
+    "one-a-place": Option(arm="tp", what="one image of a place in a batch", one_a_place=True),
     "symmetric": Option(arm="tp", what="both views are query and key", symmetric=True),
     "two-positives": Option(arm="tp", what="two other dates are positives", positives=2),
+    "small-crops": Option(arm="tp", what="two small crops of other dates are queries too", small=2),
     "near-dates": Option(arm="tp", what="weight exp(-gap / 60 days)", gap_days=60.0),
     "far-dates": Option(arm="tp", what="weight 1 - exp(-gap / 60 days)", gap_days=-60.0),
     "variance": Option(arm="tp", what="variance floor, weight 1", variance=1.0),
     "month": Option(arm="tp", what="the month is predicted, weight 0.1", month=0.1),
     "no-month": Option(arm="tp", what="the month is forgotten (gradient reversal), weight 0.1", month=-0.1),
     "simclr": Option(arm="tp", what="SimCLR in place of the queue", objective="simclr"),
+    "simclr-mask": Option(
+        arm="tp", what="SimCLR, images of the own place are no negatives", objective="simclr", mask_km=0.0
+    ),
+    "moco-v3": Option(arm="tp", what="MoCo-v3: a predictor and the batch in place of the queue", objective="moco_v3"),
     "byol": Option(arm="tp", what="BYOL in place of the queue", objective="byol"),
+    "dino": Option(arm="tp", what="DINO's objective in place of the queue", objective="dino"),
+    "vit": Option(arm="tp", base="vit", what="ViT-Tiny, the published method, by AdamW", backbone=VIT),
+    "vit-moco-v3": Option(arm="tp", base="vit", what="ViT-Tiny, MoCo-v3", backbone=VIT, objective="moco_v3"),
     "geo": Option(arm="geo", what="the published method"),
     "geo-backbone": Option(arm="geo", what="the head on the backbone's feature", geo_feature="backbone"),
+    "geo-both": Option(arm="geo", what="the head on both views", geo_both=True),
     "geo-light": Option(arm="geo", what="weight 0.3", geo_weight=0.3),
     "geo-warm-up": Option(arm="geo", what="the weight grows over half of the run", geo_warm_up=0.5),
     "geo-rank": Option(arm="geo", what="ranks of great-circle distances in the batch", geo="rank"),
@@ -61,7 +77,8 @@ def settings(index: Path, run: Path, option: Option, options: argparse.Namespace
         "device": "cpu",
         "model": {"queue": 2048, "temperature": 0.07},
     }
-    return make_config(read_recipe(option.arm), read_recipe("laptop"), own)
+    other = {"model": {"backbone": option.backbone}, "crop": {"size": VIT_SIZE}} if option.backbone else {}
+    return make_config(read_recipe(option.arm), read_recipe("laptop"), own, other)
 
 
 def train(config: Any, option: Option) -> None:
@@ -70,30 +87,46 @@ def train(config: Any, option: Option) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     data = read_data(config)
     config = resolve(config, data)
-    loader = Loader(
-        data.index,
-        rows=data.rows,
-        batch=config.batch,
-        views=1 + option.positives,
-        temporal=config.temporal,
-        crop=config.crop,
-        color=config.color,
-        normalize=(config.color.mean, config.color.std),
-        seed=config.seed,
-        train=True,
-        loader=config.loader,
-    )
+
+    def loader_of(crop: CropConfig, views: int) -> Loader:
+        return Loader(
+            data.index,
+            rows=data.rows,
+            batch=config.batch,
+            views=views,
+            temporal=config.temporal,
+            crop=crop,
+            color=config.color,
+            normalize=(config.color.mean, config.color.std),
+            seed=config.seed,
+            train=True,
+            loader=config.loader,
+        )
+
+    loader = loader_of(config.crop, 1 + option.positives)
+    # The order of the images hangs on the seed alone: both loaders are at the same ones.
+    small = loader_of(SMALL, 1 + option.small) if option.small else None
     step = AblationStep(option, config, data).to(memory_format=torch.channels_last).train()
     optim = config.optim
-    optimizer = torch.optim.SGD(step.trained(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    lr = ADAMW_LR if option.backbone else optim.lr
+    optimizer: torch.optim.Optimizer = (
+        torch.optim.AdamW(step.trained(), lr=lr, weight_decay=ADAMW_WEIGHT_DECAY)
+        if option.backbone
+        else torch.optim.SGD(step.trained(), lr=lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    )
     started, number, rows_out = time.perf_counter(), 0, []
     for epoch in range(config.epochs):
         loader.set_epoch(epoch)
+        if small is not None:
+            small.set_epoch(epoch)
         for group in optimizer.param_groups:
-            group["lr"] = cosine_lr(optim.lr, epoch=epoch, epochs=config.epochs)
-        for batch in loader:
+            group["lr"] = cosine_lr(lr, epoch=epoch, epochs=config.epochs)
+        for batch, crops in zip(loader, repeat(None) if small is None else small, strict=False):
             done = number / (config.epochs * len(loader))
-            loss = step(batch.images, batch.rows, number=number, done=done)
+            if crops is not None and not torch.equal(crops.rows[0], batch.rows[0]):
+                raise AssertionError("the small crops are of other images")
+            more = None if crops is None else crops.images[1:]
+            loss = step(batch.images, batch.rows, small=more, number=number, done=done)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -137,16 +170,17 @@ def write_section(found: dict[str, list[dict[str, dict[str, float]]]], options: 
     lines = []
     for name, of_seeds in found.items():
         option = OPTIONS[name]
-        base = found[option.arm]
+        base_name = option.base or option.arm
+        base = found[base_name]
         cells = []
         for method in METHODS:
             for score in ("top1", "place_top1"):
                 own = [scores[method][score] for scores in of_seeds]
-                if name == option.arm:
+                if name == base_name:
                     cells.append(interval(own))
                 else:
                     cells.append(interval([a - b[method][score] for a, b in zip(own, base, strict=True)], sign="+"))
-        title = f"**{name}**" if name == option.arm else name
+        title = f"**{name}**" if name == base_name else name
         lines.append(f"| {title} | {option.what} | {' | '.join(cells)} |")
     table = "\n".join(lines)
     return f"""## What the paper leaves on the table
@@ -155,9 +189,10 @@ Made by `make results-ablations`, as it came out, on the *training* places of th
 held out: the test places have seen none of it.
 
 Each option beside the published method, everything else equal: recipes `tp` or `geo` and `laptop`, queue 2048,
-temperature 0.07, batch {BATCH}, {options.epochs} epochs, K = {K}, seeds {", ".join(map(str, options.seeds))}. The rows
-in bold are the scores of the published method, the others differences to the one above them with the same seed; per
-cent, mean and 95 % interval over the seeds (Student's t). An interval that spans 0 is no evidence.
+temperature 0.07, batch {BATCH}, {options.epochs} epochs, K = {K}, seeds {", ".join(map(str, options.seeds))};
+ViT-Tiny (views of {VIT_SIZE} pixels) by AdamW at a rate of {ADAMW_LR:g}. The rows in bold are scores, the others
+differences to the one above them with the same seed; per cent, mean and 95 % interval over the seeds (Student's t). An
+interval that spans 0 is no evidence.
 
 | option | what | linear: top-1 | top-1 per place | kNN: top-1 | top-1 per place |
 |---|---|---|---|---|---|
