@@ -60,7 +60,7 @@ def measured(chosen: argparse.Namespace, work: Path, console: Console) -> dict[s
         results["set"] = f"{len(images.files)} JPEGs of 400 x 400 from {images.origin}, again and again"
         if "overhead" in parts:
             status.update("our step and one by hand")
-            many, few = (12, 2) if quick else (150, 12)
+            many, few = (12, 2) if quick else (150, 24)
             results["overhead"] = trainer_overhead.measure(images, work=work, steps=many, large_steps=few)
         if "wait" in parts:
             status.update("waiting for data")
