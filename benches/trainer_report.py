@@ -173,8 +173,8 @@ def markdown(results: dict[str, Any]) -> str:
         ),
         "- By hand: forward, backward, optimizer, momentum update and queue of the same model in a plain loop, a step",
         "  in turn with ours on the same batch. Ours counts all that `geossl train` does between two batches, the",
-        "  rows of metrics too, one for every hundredth of an epoch "
-        f"(of {trainer_overhead.EPOCH:,} steps); no checkpoint is among it, and no decoding.",
+        f"  rows of metrics too, one for each hundredth of an epoch of {trainer_overhead.EPOCH:,} steps; no checkpoint",
+        "  is among it, and no decoding.",
         "- Peers: each trains from scratch on the same files with its own dataset, transform and loss, two workers,",
         "  the same batch, queue, temperature, momentum and learning rate, batch normalisation over the whole batch.",
         "  solo-learn's loss is symmetric: its ratio is for the same number of passes through the encoders, twice an",
