@@ -34,7 +34,7 @@ SETTINGS = ["--recipe", "moco", "--recipe", "laptop", "--epochs", str(EPOCHS), "
 HEALTHY = ["--optim.lr", "0.005", "--model.temperature", "0.1"]
 RUNS = {
     "healthy": HEALTHY,
-    "collapse": ["--optim.lr", "0.03", "--model.momentum", "0.9"],
+    "collapse": ["--optim.lr", "0.03", "--model.temperature", "0.2", "--model.momentum", "0.9"],
     "high-lr": ["--optim.lr", "0.5", "--model.temperature", "0.1"],
     "bn-leak": [*HEALTHY, "--model.bn_groups", "1"],
     "long-queue": [*HEALTHY, "--model.queue", "1536"],
