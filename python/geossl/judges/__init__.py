@@ -1,0 +1,1 @@
+"""Benchmarks of others: their data sets read, their files written, and encoders of ours put into their programs."""
