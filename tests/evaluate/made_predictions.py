@@ -35,8 +35,8 @@ def guessed(probabilities, labels, places):
     }
 
 
-def predictions(probabilities, labels, places, *, rows=None, by_mean_feature=None, **fit):
-    made_by = {"encoder": "geo_tp", "method": "linear"} | fit
+def predictions(probabilities, labels, places, *, rows=None, by_mean_feature=None, share=100.0, **fit):
+    made_by = {"encoder": "geo_tp", "method": "linear", "labels": share} | fit
     rows = np.arange(len(labels)) if rows is None else rows
     return Predictions(
         fit=Fit(**made_by),
