@@ -1,11 +1,14 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from geossl.errors import GeosslError
-from geossl.evaluate.linear import choose_lr, fit_linear, hold_out_places, predict_linear
+from geossl.evaluate.linear import choose_lr, fit_linear, predict_linear
 from geossl.evaluate.split import hold_out
+from geossl.evaluate.validation import hold_out_places, merit
 
 
 def blobs(n, dim, classes, *, seed, spread=1.0):
@@ -144,6 +147,30 @@ def test_each_class_keeps_places_to_learn_from():
     labels = torch.repeat_interleave(torch.arange(4), torch.tensor([100, 10, 2, 1]))
     held = hold_out_places(places=torch.arange(113), labels=labels, seed=0)
     assert [int(held[labels == label].sum()) for label in range(4)] == [20, 2, 1, 0]
+
+
+def test_of_equals_the_likelier_is_chosen():
+    """Where every rate gets the held-out images right, the likelihood decides."""
+    x, y = blobs(60, 8, 3, seed=3, spread=0.1)
+    places = torch.arange(60)
+    grid = (0.001, 0.1, 1000.0)
+    held = hold_out_places(places=places, labels=y, seed=0)
+    found = []
+    for lr in grid:
+        weight, bias = fit_linear(x=x[~held], y=y[~held], classes=3, lr=lr, seed=0)
+        found.append(predict_linear(x=x[held], weight=weight, bias=bias))
+    assert [(each.argmax(1) == y[held]).all().item() for each in found] == [True] * 3
+    likelihood = [each[torch.arange(len(each)), y[held]].log().mean().item() for each in found]
+    assert choose_lr(x=x, y=y, places=places, classes=3, seed=0, grid=grid) == grid[int(np.argmax(likelihood))]
+    assert int(np.argmax(likelihood)) > 0
+
+
+def test_merit_is_top1_then_log_likelihood():
+    labels = torch.tensor([0, 1])
+    sure, unsure = torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[0.6, 0.4], [0.4, 0.6]])
+    assert merit(sure, labels) == (1, pytest.approx((math.log(0.9) + math.log(0.7)) / 2))
+    assert merit(sure, labels) > merit(unsure, labels) > merit(sure.flip(1), labels)
+    assert math.isfinite(merit(torch.tensor([[0.0, 1.0]]), torch.tensor([0]))[1])
 
 
 def test_with_a_place_of_each_class_it_is_the_papers_or_the_next_that_converges():

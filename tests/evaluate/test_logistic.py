@@ -7,8 +7,8 @@ from sklearn.preprocessing import StandardScaler
 from test_linear import blobs
 
 from geossl.evaluate import logistic
-from geossl.evaluate.linear import hold_out_places
 from geossl.evaluate.logistic import choose_c, fit_logistic
+from geossl.evaluate.validation import hold_out_places
 
 
 def plain(x, y, *, c):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from geossl.evaluate.knn import predict_knn
-from geossl.evaluate.linear import choose_lr, fit_linear, hold_out_places, predict_linear
+from geossl.evaluate.linear import choose_lr, fit_linear, predict_linear
 from geossl.evaluate.logistic import choose_c, fit_logistic
+from geossl.evaluate.validation import hold_out_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable

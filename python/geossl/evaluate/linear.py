@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from geossl.errors import GeosslError
-from geossl.evaluate.few_labels import draw_places
+from geossl.evaluate.validation import hold_out_places, merit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +25,6 @@ LR_GRID = (0.001, 0.01, 0.1, 1.0, 10.0, 30.0)
 """What `choose_lr` tries: 1 is the paper's, 30 MoCo's; longer features (a random encoder) need less."""
 PUBLISHED_LR = 1.0
 """Where nothing can be set aside to choose on: the paper's, or the next lower of the grid that does not diverge."""
-VALIDATION_SHARE = 0.2
-"""Share of each class's training places that settings are chosen on."""
 MOMENTUM = 0.9
 
 
@@ -107,9 +105,9 @@ def choose_lr(
 ) -> float:
     """The learning rate of `grid` with the best top-1 on held-out places of the training set.
 
-    A fifth of each class's places (`hold_out_places`) is set aside whole, so that no other date of a place helps to
-    recognise it. The earlier of equals wins; a rate that diverges is left out. Where every class has a single place,
-    nothing can be set aside, and it is `PUBLISHED_LR`.
+    A fifth of each class's places is set aside whole, and equals are told apart, by `geossl.evaluate.validation`; a
+    rate that diverges is left out. Where every class has a single place, nothing can be set aside, and it is
+    `PUBLISHED_LR`.
 
     Args:
         x: training features, float32 [N, D].
@@ -126,7 +124,7 @@ def choose_lr(
     held = hold_out_places(places=places, labels=y, seed=seed).to(x.device)
     if not held.any():
         grid = tuple(sorted((lr for lr in grid if lr <= PUBLISHED_LR), reverse=True))
-    best_lr, best = None, -1.0
+    best_lr, best = None, (-1.0, 0.0)
     for lr in grid:
         try:
             weight, bias = fit_linear(x=x[~held], y=y[~held], classes=classes, lr=lr, seed=seed)
@@ -134,25 +132,12 @@ def choose_lr(
             continue
         if not held.any():
             return lr
-        guess = predict_linear(x=x[held], weight=weight, bias=bias).argmax(dim=1)
-        top1 = (guess == y[held]).double().mean().item()
-        if top1 > best:
-            best_lr, best = lr, top1
+        found = merit(predict_linear(x=x[held], weight=weight, bias=bias), y[held])
+        if found > best:
+            best_lr, best = lr, found
     if best_lr is None:
         raise GeosslError(f"the linear classifier diverged at every learning rate of {grid}: give --lr")
     return best_lr
-
-
-def hold_out_places(*, places: torch.Tensor, labels: torch.Tensor, seed: int) -> torch.Tensor:
-    """The rows of the training places that settings are chosen on, bool [N]; each class keeps a place to learn from.
-
-    Args:
-        places: code of each row's place, integer [N].
-        labels: class of each row, int64 [N].
-        seed: seed of the draw.
-
-    """
-    return draw_places(places=places, labels=labels, share=VALIDATION_SHARE, seed=seed, use="held out", spare=1)
 
 
 @contextmanager

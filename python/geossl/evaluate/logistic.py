@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from geossl.evaluate.linear import hold_out_places
+from geossl.evaluate.validation import hold_out_places, merit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,17 +73,17 @@ def choose_c(
     seed: int,
     grid: tuple[float, ...] = C_GRID,
 ) -> float:
-    """The C of `grid` with the best top-1 on held-out places of the training set; the earlier of equals wins.
+    """The C of `grid` with the best top-1 on held-out places of the training set.
 
-    The places are those of `geossl.evaluate.linear.choose_lr`, and so are the arguments. Where nothing can be set
-    aside it is `DEFAULT_C`.
+    The places are those of `geossl.evaluate.linear.choose_lr`, and so are the arguments, and how equals are told apart.
+    Where nothing can be set aside it is `DEFAULT_C`.
     """
     held = hold_out_places(places=places, labels=y, seed=seed).to(x.device)
     if not held.any():
         return DEFAULT_C
     truth = y[held].cpu()
-    top1 = []
+    merits = []
     for c in grid:
         predict, _ = fit_logistic(x=x[~held], y=y[~held], classes=classes, c=c)
-        top1.append((predict(x[held]).argmax(dim=1) == truth).double().mean().item())
-    return grid[int(np.argmax(top1))]
+        merits.append(merit(predict(x[held]), truth))
+    return grid[merits.index(max(merits))]
