@@ -6,7 +6,7 @@ import torch
 
 from geossl.data.index import Index
 from geossl.data.table import SCHEMA, content_hash
-from geossl.evaluate.guesses import guess_images, guess_places
+from geossl.evaluate.guesses import PlacedGuesses, guess_images, guess_places
 from geossl.evaluate.places import group_places
 from geossl.evaluate.predictions import Fit, Predictions
 
@@ -25,14 +25,10 @@ def random_case(*, n=400, classes=9, places=60, seed=0):
 
 
 def guessed(probabilities, labels, places):
-    """The guesses as `intervals` takes them."""
     grouped = group_places(places=places, labels=labels)
     tensor = torch.from_numpy(probabilities)
-    return {
-        "images": guess_images(tensor, labels),
-        "by_sum": guess_places(tensor, grouped)[0],
-        "places": grouped,
-    }
+    by_sum, _ = guess_places(tensor, grouped)
+    return PlacedGuesses(images=guess_images(tensor, labels), by_sum=by_sum, places=grouped)
 
 
 def predictions(probabilities, labels, places, *, rows=None, by_mean_feature=None, share=100.0, **fit):

@@ -25,8 +25,8 @@ def macro_f1(guesses, rows):
 
 def test_intervals_equal_scipys():
     case = guessed(*random_case(n=200, places=40))
-    images, by_sum, places = case["images"], case["by_sum"], case["places"]
-    got = intervals(**case, seed=3, resamples=300)
+    images, by_sum, places = case.images, case.by_sum, case.places
+    got = intervals(case, seed=3, resamples=300)
     draw = {"seed": 3, "resamples": 300}
     assert got["place_top1"] == pytest.approx(scipys((by_sum.right.astype(float),), np.mean, **draw))
 
@@ -45,8 +45,8 @@ def test_intervals_equal_scipys():
 def test_draws_equal_a_plain_loop():
     """All images of a drawn place come along, as often as it is drawn."""
     case = guessed(*random_case(n=90, places=17, seed=1))
-    images, by_sum, places = case["images"], case["by_sum"], case["places"]
-    got = bootstrap.resample(**case, seed=5, resamples=40)
+    images, by_sum, places = case.images, case.by_sum, case.places
+    got = bootstrap.resample(case, seed=5, resamples=40)
     random = np.random.default_rng(5)
     for number in range(40):
         drawn = random.integers(0, 17, 17)
@@ -64,24 +64,24 @@ def test_intervals_over_places_are_wider_than_over_images():
     labels = rng.integers(0, 2, 80)[places]
     guess = np.where(rng.random(80)[places] < 0.7, labels, 1 - labels)
     probabilities = np.eye(2, dtype="f4")[guess]
-    by_place = intervals(**guessed(probabilities, labels, places), seed=0)["top1"]
-    by_image = intervals(**guessed(probabilities, labels, np.arange(800)), seed=0)["top1"]
+    by_place = intervals(guessed(probabilities, labels, places), seed=0)["top1"]
+    by_image = intervals(guessed(probabilities, labels, np.arange(800)), seed=0)["top1"]
     assert by_place.high - by_place.low > 2.5 * (by_image.high - by_image.low)
 
 
 def test_blocks_of_draws_change_nothing(monkeypatch):
     case = guessed(*random_case(seed=2))
-    whole = bootstrap.resample(**case, seed=1, resamples=50)
+    whole = bootstrap.resample(case, seed=1, resamples=50)
     monkeypatch.setattr(bootstrap, "BLOCK_VALUES", 400)
-    parts = bootstrap.resample(**case, seed=1, resamples=50)
+    parts = bootstrap.resample(case, seed=1, resamples=50)
     assert all(np.array_equal(whole[name], parts[name]) for name in METRICS)
-    other = bootstrap.resample(**case, seed=2, resamples=50)
+    other = bootstrap.resample(case, seed=2, resamples=50)
     assert not np.array_equal(whole["top1"], other["top1"])
 
 
 def test_a_single_place_has_no_interval():
     probabilities, labels, _ = random_case(n=5, places=5)
-    got = intervals(**guessed(probabilities, labels, np.zeros(5, int)), seed=0)
+    got = intervals(guessed(probabilities, labels, np.zeros(5, int)), seed=0)
     assert np.isnan([bound for interval in got.values() for bound in interval]).all()
 
 
@@ -92,21 +92,19 @@ def test_differences_are_taken_draw_by_draw():
     own = [guessed(each, labels, places) for each in (first, second)]
     random = np.random.default_rng(7)
     draws = random.integers(0, 50, (200, 50))
-    grouped = own[0]["places"]
+    grouped = own[0].places
     rows = [np.concatenate([np.flatnonzero(grouped.of_row == place) for place in drawn]) for drawn in draws]
 
     def low_and_high(values):
         return np.percentile(values, [2.5, 97.5])
 
-    f1 = [[macro_f1(each["images"], chosen) for chosen in rows] for each in own]
+    f1 = [[macro_f1(each.images, chosen) for chosen in rows] for each in own]
     assert got["f1"][1:] == pytest.approx(low_and_high(np.subtract(f1[1], f1[0])))
-    top1 = [[each["by_sum"].right[drawn].mean() for drawn in draws] for each in own]
+    top1 = [[each.by_sum.right[drawn].mean() for drawn in draws] for each in own]
     assert got["place_top1"][1:] == pytest.approx(low_and_high(np.subtract(top1[1], top1[0])))
-    right = [each["images"].right.mean() for each in own]
+    right = [each.images.right.mean() for each in own]
     assert got["top1"].value == pytest.approx(right[1] - right[0])
-    assert got["f1"].value == pytest.approx(
-        macro_f1(own[1]["images"], slice(None)) - macro_f1(own[0]["images"], slice(None))
-    )
+    assert got["f1"].value == pytest.approx(macro_f1(own[1].images, slice(None)) - macro_f1(own[0].images, slice(None)))
 
 
 def test_predictions_have_no_difference_to_themselves():
@@ -131,5 +129,5 @@ def test_a_large_test_set_takes_seconds():
     """50,000 images, 2,000 draws; a loop over the draws would take half an hour."""
     case = guessed(*random_case(n=50_000, classes=62, places=12_000))
     before = time.process_time()
-    intervals(**case, seed=0)
+    intervals(case, seed=0)
     assert time.process_time() - before < 30

@@ -91,8 +91,8 @@ def test_parts_are_the_scores_of_their_images(tmp_path):
     country = np.array(["FRA", "KEN", None], dtype=object)[places % 3]
     index = index_of(tmp_path, location_id=[f"{p}" for p in places], country_code=country.tolist())
     case = guessed(probabilities, labels, index.places)
-    breakdown, _ = find_breakdowns(index, rows=np.arange(300), places=case["places"], train_rows=np.arange(3))
-    parts = {part.group: part for part in score_parts(breakdown, **case, seed=4)}
+    breakdown, _ = find_breakdowns(index, rows=np.arange(300), places=case.places, train_rows=np.arange(3))
+    parts = {part.group: part for part in score_parts(breakdown, case, seed=4)}
     assert sum(part.scores.images for part in parts.values()) == 300
     assert sum(part.scores.places for part in parts.values()) == 50
     for name, number in (("FRA", 0), ("KEN", 1), ("unknown", 2)):
@@ -101,7 +101,7 @@ def test_parts_are_the_scores_of_their_images(tmp_path):
         part = parts[name]
         assert part.scores.top1 == accuracy_score(labels[mine], probabilities[mine].argmax(axis=1))
         assert part.scores.places == len(np.unique(places[mine]))
-        assert part.intervals == intervals(**own, seed=4)
+        assert part.intervals == intervals(own, seed=4)
 
 
 @pytest.mark.parametrize(

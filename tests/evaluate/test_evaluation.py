@@ -71,15 +71,15 @@ def test_rows_have_the_scores_and_their_intervals(made, evaluated):
         probabilities, labels, places = each.probabilities, each.labels, each.places
         assert row.scores == score(probabilities=probabilities, labels=labels, places=places)
         case = guessed(probabilities.numpy(), labels.numpy(), places.numpy())
-        assert row.intervals == intervals(**case, seed=5)
+        assert row.intervals == intervals(case, seed=5)
         guess = each.by_mean_feature.argmax(1)
-        truth = case["places"].labels
+        truth = case.places.labels
         assert row.place_variants["mean_feature"].top1 == accuracy_score(truth, guess)
         assert row.place_variants["mean_feature"].f1 == pytest.approx(f1_score(truth, guess, average="macro"))
         voices = np.zeros((60, 9))
-        np.add.at(voices, (case["places"].of_row, probabilities.argmax(1).numpy()), 1)
+        np.add.at(voices, (case.places.of_row, probabilities.argmax(1).numpy()), 1)
         best = voices == voices.max(axis=1, keepdims=True)
-        sums = 60 * case["places"].mean(probabilities).numpy()
+        sums = 60 * case.places.mean(probabilities).numpy()
         assert row.place_variants["vote"].top1 == accuracy_score(truth, np.where(best, sums, -1).argmax(axis=1))
 
 
@@ -107,7 +107,7 @@ def test_classes_and_confusions_equal_sklearns(evaluated, made):
     assert len(classes) == len(made) * 2 * 9
     for each in made:
         case = guessed(each.probabilities.numpy(), each.labels.numpy(), each.places.numpy())
-        for per, guesses in (("image", case["images"]), ("place", case["by_sum"])):
+        for per, guesses in (("image", case.images), ("place", case.by_sum)):
             truth, guess = guesses.labels, guesses.guess
             lines = chosen(classes, each, per)
             assert [line["category"] for line in lines] == CLASSES

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from geossl.errors import UsageError
-from geossl.evaluate.guesses import guess_images, guess_places
+from geossl.evaluate.guesses import PlacedGuesses, guess_images, guess_places
 from geossl.evaluate.places import group_places
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from geossl.evaluate.guesses import Guesses
-    from geossl.evaluate.places import Places
     from geossl.evaluate.predictions import Predictions
 
 RESAMPLES = 2000
@@ -50,22 +48,18 @@ class Difference(NamedTuple):
     high: float
 
 
-def intervals(
-    *, images: Guesses, by_sum: Guesses, places: Places, seed: int, resamples: int = RESAMPLES
-) -> dict[str, Interval]:
+def intervals(made: PlacedGuesses, *, seed: int, resamples: int = RESAMPLES) -> dict[str, Interval]:
     """The interval of each of `METRICS`.
 
     Args:
-        images: guesses of N images.
-        by_sum: guesses of their P places.
-        places: which image shows which place.
+        made: guesses of images and of their places.
         seed: seed of the draws; the same seed draws the same places wherever there are as many.
         resamples: number of draws.
 
     """
-    if len(by_sum) < 2:
+    if len(made.places) < 2:
         return dict.fromkeys(METRICS, Interval(np.nan, np.nan))
-    drawn = resample(images=images, by_sum=by_sum, places=places, seed=seed, resamples=resamples)
+    drawn = resample(made, seed=seed, resamples=resamples)
     return {name: Interval(*_percentiles(values)) for name, values in drawn.items()}
 
 
@@ -96,14 +90,11 @@ def compare(
     places = group_places(places=first.places.numpy(), labels=labels)
     own, drawn = [], []
     for each in (first, second):
-        guesses = {
-            "images": guess_images(each.probabilities, labels),
-            "by_sum": guess_places(each.probabilities, places)[0],
-        }
-        once = torch.ones(1, len(places), dtype=torch.float64)
-        own.append(_figures(_sums(**guesses, places=places), once))
+        by_sum, _ = guess_places(each.probabilities, places)
+        made = PlacedGuesses(images=guess_images(each.probabilities, labels), by_sum=by_sum, places=places)
+        own.append(_figures(_sums(made), torch.ones(1, len(places), dtype=torch.float64)))
         if len(places) > 1:
-            drawn.append(resample(**guesses, places=places, seed=seed, resamples=resamples))
+            drawn.append(resample(made, seed=seed, resamples=resamples))
     return {
         name: Difference(
             float(own[1][name][0] - own[0][name][0]),
@@ -113,13 +104,12 @@ def compare(
     }
 
 
-def resample(
-    *, images: Guesses, by_sum: Guesses, places: Places, seed: int, resamples: int = RESAMPLES
-) -> dict[str, NDArray[np.float64]]:
+def resample(made: PlacedGuesses, *, seed: int, resamples: int = RESAMPLES) -> dict[str, NDArray[np.float64]]:
     """Each of `METRICS` in every draw of the places, float64 [resamples]; arguments as for `intervals`."""
-    sums = _sums(images=images, by_sum=by_sum, places=places)
-    size = max(len(places), sums.shape[0])
-    parts = [_figures(sums, weights) for weights in _draws(len(places), size=size, seed=seed, resamples=resamples)]
+    sums = _sums(made)
+    places = sums.shape[1]
+    draws = _draws(places, size=max(sums.shape), seed=seed, resamples=resamples)
+    parts = [_figures(sums, weights) for weights in draws]
     return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
 
 
@@ -133,23 +123,23 @@ def _draws(places: int, *, size: int, seed: int, resamples: int) -> Iterator[tor
         yield torch.from_numpy(np.bincount(drawn.ravel(), minlength=count * places)).view(count, places).double()
 
 
-def _sums(*, images: Guesses, by_sum: Guesses, places: Places) -> torch.Tensor:
+def _sums(made: PlacedGuesses) -> torch.Tensor:
     """What the draws are multiplied with: how many of each place are of, are taken for, and are rightly taken for each
     class; of images, then of places. Sparse float64 [6 C, P], with the C classes that occur.
     """
-    every = (images, places.of_row), (by_sum, np.arange(len(places)))
-    used, position = np.unique(
-        np.concatenate([part for guesses, _ in every for part in (guesses.labels, guesses.guess)]), return_inverse=True
-    )
-    label, guess = np.split(position[: 2 * len(images)], 2), np.split(position[2 * len(images) :], 2)
-    rows, columns = [], []
-    for number, ((guesses, place), (true, taken)) in enumerate(zip(every, (label, guess), strict=True)):
-        for kind, (codes, chosen) in enumerate(((true, slice(None)), (taken, slice(None)), (true, guesses.right))):
-            rows.append((3 * number + kind) * len(used) + codes[chosen])
-            columns.append(place[chosen])
+    images, by_sum = made.images, made.by_sum
+    used = np.unique(np.concatenate([images.labels, images.guess, by_sum.labels, by_sum.guess]))
+    rows: list[NDArray[np.int64]] = []
+    columns: list[NDArray[np.int64]] = []
+    for guesses, place in ((images, made.places.of_row), (by_sum, np.arange(len(by_sum)))):
+        true, taken, right = np.searchsorted(used, guesses.labels), np.searchsorted(used, guesses.guess), guesses.right
+        for codes, of in ((true, place), (taken, place), (true[right], place[right])):
+            rows.append(len(rows) * len(used) + codes)
+            columns.append(of)
     at = torch.from_numpy(np.stack([np.concatenate(rows), np.concatenate(columns)]))
     ones = torch.ones(at.shape[1], dtype=torch.float64)
-    return torch.sparse_coo_tensor(at, ones, (6 * len(used), len(places)), check_invariants=False).coalesce()
+    size = (6 * len(used), len(by_sum))
+    return torch.sparse_coo_tensor(at, ones, size, check_invariants=False).coalesce()
 
 
 def _figures(sums: torch.Tensor, weights: torch.Tensor) -> dict[str, NDArray[np.float64]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geossl.data.index import Index
-    from geossl.evaluate.guesses import Guesses
+    from geossl.evaluate.guesses import PlacedGuesses
     from geossl.evaluate.places import Places
 
 BINS_KM = (10, 50, 100, 500, 1000)
@@ -79,19 +79,11 @@ def find_breakdowns(
     return found if distance is None else [*found, distance]
 
 
-def score_parts(breakdown: Breakdown, *, images: Guesses, by_sum: Guesses, places: Places, seed: int) -> Iterator[Part]:
+def score_parts(breakdown: Breakdown, made: PlacedGuesses, *, seed: int) -> Iterator[Part]:
     """The scores of each group, and their intervals, in the order of the groups; arguments as for `intervals`."""
     for number, name in enumerate(breakdown.groups):
-        mine = breakdown.group == number
-        rows = mine[places.of_row]
-        part = places.take(mine)
-        guesses = {"images": images.take(rows), "by_sum": by_sum.take(mine)}
-        yield Part(
-            breakdown=breakdown.name,
-            group=name,
-            scores=score_guesses(**guesses, places=part),
-            intervals=intervals(**guesses, places=part, seed=seed),
-        )
+        own = made.take(breakdown.group == number)
+        yield Part(breakdown=breakdown.name, group=name, scores=score_guesses(own), intervals=intervals(own, seed=seed))
 
 
 def _by_name(breakdown: str, names: list[str]) -> Breakdown:

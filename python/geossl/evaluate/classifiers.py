@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+import torch
+
 from geossl.evaluate.knn import predict_knn
 from geossl.evaluate.linear import choose_lr, fit_linear, predict_linear
 from geossl.evaluate.logistic import choose_c, fit_logistic
@@ -12,8 +14,6 @@ from geossl.evaluate.validation import hold_out_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
 
 Method = Literal["linear", "knn", "logistic"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -70,20 +70,18 @@ def fit(
         GeosslError: the linear classifier diverged.
 
     """
-    given = {"x": data.x, "y": data.y, "classes": data.classes}
+    x, y, places, classes = data.x, data.y, data.places, data.classes
     if method == "knn":
-        train = {"train_x": data.x, "train_y": data.y, "classes": data.classes}
-        return Classifier(predict=lambda x: predict_knn(**train, test_x=x))
-    held = hold_out_places(places=data.places, labels=data.y, seed=seed)
-    chosen_on = len(data.places[held].unique())
+        return Classifier(predict=lambda test: predict_knn(train_x=x, train_y=y, test_x=test, classes=classes))
+    validation_places = len(torch.unique(places[hold_out_places(places=places, labels=y, seed=seed)]))
     if method == "logistic":
-        c = choose_c(**given, places=data.places, seed=seed)
-        predict, converged = fit_logistic(**given, c=c)
-        return Classifier(predict=predict, c=c, validation_places=chosen_on, converged=converged)
-    chosen = choose_lr(**given, places=data.places, seed=seed) if lr is None else lr
-    weight, bias = fit_linear(**given, lr=chosen, seed=seed, anew=anew)
+        c = choose_c(x=x, y=y, places=places, classes=classes, seed=seed)
+        predict, converged = fit_logistic(x=x, y=y, classes=classes, c=c)
+        return Classifier(predict=predict, c=c, validation_places=validation_places, converged=converged)
+    chosen = choose_lr(x=x, y=y, places=places, classes=classes, seed=seed) if lr is None else lr
+    weight, bias = fit_linear(x=x, y=y, classes=classes, lr=chosen, seed=seed, anew=anew)
     return Classifier(
-        predict=lambda x: predict_linear(x=x, weight=weight, bias=bias),
+        predict=lambda test: predict_linear(x=test, weight=weight, bias=bias),
         lr=chosen,
-        validation_places=chosen_on if lr is None else None,
+        validation_places=validation_places if lr is None else None,
     )

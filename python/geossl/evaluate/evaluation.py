@@ -9,7 +9,7 @@ import torch
 
 from geossl.evaluate.bootstrap import METRICS, Interval, intervals
 from geossl.evaluate.breakdowns import find_breakdowns, score_parts
-from geossl.evaluate.guesses import guess_images, guess_places
+from geossl.evaluate.guesses import PlacedGuesses, guess_images, guess_places
 from geossl.evaluate.metrics import count_confusions, rate, score_classes, score_guesses
 from geossl.evaluate.places import group_places
 from geossl.evaluate.predictions import writing_predictions
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from geossl.data.index import Index
     from geossl.evaluate.breakdowns import Breakdown, Part
-    from geossl.evaluate.guesses import Guesses
     from geossl.evaluate.metrics import ClassScores
     from geossl.evaluate.places import Places
     from geossl.evaluate.predictions import Predictions
@@ -66,8 +65,7 @@ class _Tested:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Judged:
     row: Row
-    images: Guesses
-    by_sum: Guesses
+    guesses: PlacedGuesses
     parts: list[Part]
     classes: ClassScores
 
@@ -127,35 +125,33 @@ def evaluate(
     write_csv(folder / CONFUSION, (*MADE_BY, "per", "category", "predicted", "count"), tables[CONFUSION])
     write_csv(folder / BREAKDOWNS, (*MADE_BY, "breakdown", "group", "images", "places", *scores), tables[BREAKDOWNS])
     shown = next(iter(most.values()))
-    plot_confusion(folder / "confusion.png", shown.images, classes=classes, title=shown.row.fit.called)
-    plot_calibration(folder / "calibration.png", {name: each.images for name, each in most.items()}, title=main)
+    plot_confusion(folder / "confusion.png", shown.guesses.images, classes=classes, title=shown.row.fit.called)
+    plot_calibration(folder / "calibration.png", {name: each.guesses.images for name, each in most.items()}, title=main)
     return Evaluation(rows=rows, details=[*_variants(rows), *_details(shown, classes)])
 
 
 def _judge(made: Predictions, tested: _Tested, *, seed: int) -> _Judged:
     places = tested.places
     by_sum, by_vote = guess_places(made.probabilities, places)
-    guesses = {"images": guess_images(made.probabilities, tested.labels), "by_sum": by_sum}
+    guesses = PlacedGuesses(images=guess_images(made.probabilities, tested.labels), by_sum=by_sum, places=places)
     variants = {"vote": rate(by_vote)}
     if made.by_mean_feature is not None:
         variants["mean_feature"] = rate(guess_images(made.by_mean_feature, places.labels))
     row = Row(
         fit=made.fit,
-        scores=score_guesses(**guesses, places=places),
-        intervals=intervals(**guesses, places=places, seed=seed),
+        scores=score_guesses(guesses),
+        intervals=intervals(guesses, seed=seed),
         place_variants=variants,
     )
-    parts = [
-        part for breakdown in tested.breakdowns for part in score_parts(breakdown, **guesses, places=places, seed=seed)
-    ]
-    return _Judged(row=row, **guesses, parts=parts, classes=score_classes(guesses["images"]))
+    parts = [part for breakdown in tested.breakdowns for part in score_parts(breakdown, guesses, seed=seed)]
+    return _Judged(row=row, guesses=guesses, parts=parts, classes=score_classes(guesses.images))
 
 
 def _add(tables: dict[str, list[Sequence[object]]], judged: _Judged, classes: Sequence[str]) -> None:
     """Add the lines of the CSV files."""
     made_by = [getattr(judged.row.fit, name) for name in MADE_BY]
-    of_places = score_classes(judged.by_sum)
-    for per, guesses, scores in (("image", judged.images, judged.classes), ("place", judged.by_sum, of_places)):
+    images, by_sum = judged.guesses.images, judged.guesses.by_sum
+    for per, guesses, scores in (("image", images, judged.classes), ("place", by_sum, score_classes(by_sum))):
         columns = [getattr(scores, field.name).tolist() for field in fields(scores)]
         tables[CLASSES] += [[*made_by, per, *line] for line in zip(classes, *columns, strict=True)]
         tables[CONFUSION] += [

@@ -141,7 +141,7 @@ def score_geo(run: Path, found: Features, *, index: Index) -> GeoScores | None:
     """
     projection, head = _load_head(run, found.x.shape[1])
     with torch.no_grad():
-        vectors = torch.cat([head.place(head(projection(part))) for part in found.x.split(_BATCH)])
+        vectors = torch.cat([head.place(head(projection(part))) for part in torch.split(found.x, _BATCH)])
     errors = _errors(vectors, found.rows, index=index, rows=found.rows.numpy())
     known = np.isfinite(errors.km)
     if not known.any():

@@ -42,7 +42,8 @@ class Guesses:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether the guess is the true class, bool [N]."""
-        return self.rank == 0
+        right: NDArray[np.bool_] = self.rank == 0
+        return right
 
     def take(self, chosen: NDArray[np.bool_]) -> Guesses:
         """Those of the chosen ones, bool [N]."""
@@ -52,6 +53,26 @@ class Guesses:
             guess=self.guess[chosen],
             rank=self.rank[chosen],
             confidence=self.confidence[chosen],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PlacedGuesses:
+    """Of images, and of the places that they show."""
+
+    images: Guesses
+    """Of N images."""
+    by_sum: Guesses
+    """Of their P places, by the sum of the probabilities."""
+    places: Places
+    """Which image shows which place."""
+
+    def take(self, chosen: NDArray[np.bool_]) -> PlacedGuesses:
+        """Those of the chosen places, bool [P], and of their images."""
+        return PlacedGuesses(
+            images=self.images.take(chosen[self.places.of_row]),
+            by_sum=self.by_sum.take(chosen),
+            places=self.places.take(chosen),
         )
 
 
@@ -67,7 +88,7 @@ def guess_images(probabilities: torch.Tensor, labels: NDArray[np.int64]) -> Gues
     parts = []
     for start, stop in _blocks(np.arange(len(values) + 1), values.shape[1]):
         block = values[start:stop].astype(np.float64)
-        parts.append(_guess(block, labels[start:stop], of=np.ones(stop - start)))
+        parts.append(_guess(block, labels[start:stop], of=np.ones(stop - start, np.int64)))
     return _join(parts)
 
 
@@ -114,7 +135,7 @@ def _guess(
     values: NDArray[np.float64],
     labels: NDArray[np.int64],
     *,
-    of: NDArray[np.generic],
+    of: NDArray[np.int64],
     then: NDArray[np.float64] | float = 0.0,
 ) -> Guesses:
     """The guesses by values [n, C] of which a row's sum to `of` [n]; `then`, below 1, decides among equals."""

@@ -29,7 +29,7 @@ def image_statistics(images: Tensor) -> Tensor:
         float32 [B, 13 C], on the images' device; 0 for a band without data.
 
     """
-    return torch.cat([_statistics(part) for part in images.split(IMAGES)])
+    return torch.cat([_statistics(part) for part in torch.split(images, IMAGES)])
 
 
 def _statistics(images: Tensor) -> Tensor:

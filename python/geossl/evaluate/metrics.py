@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from geossl.evaluate.calibration import reliability
-from geossl.evaluate.guesses import Guesses, guess_images, guess_places
-from geossl.evaluate.places import Places, group_places
+from geossl.evaluate.guesses import Guesses, PlacedGuesses, guess_images, guess_places
+from geossl.evaluate.places import group_places
 
 if TYPE_CHECKING:
     import torch
@@ -81,27 +81,27 @@ def score(*, probabilities: torch.Tensor, labels: torch.Tensor, places: torch.Te
     true = labels.cpu().numpy()
     grouped = group_places(places=places.cpu().numpy(), labels=true)
     by_sum, _ = guess_places(probabilities, grouped)
-    return score_guesses(images=guess_images(probabilities, true), by_sum=by_sum, places=grouped)
+    return score_guesses(PlacedGuesses(images=guess_images(probabilities, true), by_sum=by_sum, places=grouped))
 
 
-def score_guesses(*, images: Guesses, by_sum: Guesses, places: Places) -> Scores:
+def score_guesses(made: PlacedGuesses) -> Scores:
     """The scores of guesses of images, and of their places."""
-    image, place = rate(images), rate(by_sum)
+    image, place, views = rate(made.images), rate(made.by_sum), made.places.views
     return Scores(
         top1=image.top1,
         top5=image.top5,
         f1=image.f1,
         f1_weighted=image.f1_weighted,
-        ece=reliability(images).ece,
+        ece=reliability(made.images).ece,
         place_top1=place.top1,
         place_top5=place.top5,
         place_f1=place.f1,
         place_f1_weighted=place.f1_weighted,
-        place_ece=reliability(by_sum).ece,
-        images=len(images),
-        places=len(by_sum),
-        views_mean=float(places.views.mean()),
-        views_median=float(np.median(places.views)),
+        place_ece=reliability(made.by_sum).ece,
+        images=len(made.images),
+        places=len(made.by_sum),
+        views_mean=float(views.mean()),
+        views_median=float(np.median(views)),
     )
 
 

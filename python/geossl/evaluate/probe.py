@@ -139,19 +139,15 @@ def probe(
 
     encoder = Probed(name=name, module=trained.module.to(target))
     train, test = work.features(encoder)
-    measured = {
-        "train_images": len(train.rows),
-        "train_places": len(torch.unique(train.places)),
-        "test_images": len(test.rows),
-        "test_places": len(torch.unique(test.places)),
-        "geo": score_geo(run, test, index=index) if name in GEO_ARMS else None,
-    }
+    train_images, test_images = len(train.rows), len(test.rows)
+    train_places, test_places = (len(torch.unique(found.places)) for found in (train, test))
+    geo = score_geo(run, test, index=index) if name in GEO_ARMS else None
     unreadable = _unreadable(train.failures + test.failures)
     predictions = chain(work.predict(encoder, train, test), _baselines(baselines, like=trained, work=work))
     del train, test  # large, and needed for the first predictions alone
     folder = run if run.is_dir() else run.parent
     categories = [index.categories[code] for code in work.used.tolist()]
-    found = evaluate(
+    made = evaluate(
         predictions,
         folder=folder / "probe",
         index=index,
@@ -178,11 +174,15 @@ def probe(
             "seed": seed,
             "size": trained.size,
         },
-        **measured,
+        train_images=train_images,
+        train_places=train_places,
+        test_images=test_images,
+        test_places=test_places,
         classes=len(categories),
-        rows=found.rows,
+        rows=made.rows,
+        geo=geo,
         notes=split.notes + _crops_note(index, split.train, crops) + unreadable,
-        details=found.details,
+        details=made.details,
     )
     report.write(folder / "probe.json")
     return report

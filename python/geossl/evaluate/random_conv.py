@@ -42,7 +42,7 @@ class RandomConv(nn.Module):
         step = max(1, BLOCK_VALUES // (len(self.weight) * images.shape[2] * images.shape[3]))
         bias = self.weight.new_full((len(self.weight),), BIAS)
         parts = []
-        for part in images.split(step):
+        for part in torch.split(images, step):
             found = F.conv2d(part, self.weight, bias)
             parts.append(torch.cat([found.clamp(min=0).mean((2, 3)), found.clamp(max=0).neg().mean((2, 3))], dim=1))
         return torch.cat(parts)
@@ -66,7 +66,8 @@ def whiten(patches: Tensor) -> Tensor:
     length = flat.norm(dim=1, keepdim=True)
     flat = flat / torch.where(length < SMALL, 1.0, length)
     covariance = flat.T @ flat / len(flat) + ZCA_BIAS * torch.eye(flat.shape[1], dtype=flat.dtype, device=flat.device)
-    return torch.linalg.solve(covariance, flat.T).T.float().reshape(patches.shape)
+    filters: Tensor = torch.linalg.solve(covariance, flat.T).T.float().reshape(patches.shape)
+    return filters
 
 
 class PatchTaker:

@@ -69,7 +69,7 @@ def draw_confusion(guesses: Guesses, *, classes: Sequence[str], title: str) -> F
             ink = INK if shares[row, column] > 0.6 else "white"
             axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", fontsize=7, color=ink)
     bar = figure.colorbar(image, ax=axes, shrink=0.7, label="% of the true class")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     beyond = f", the {len(shown)} most frequent of {len(seen)} classes" if len(shown) < len(seen) else ""
     axes.set_title(f"{title}{beyond}", fontsize=10, color=INK)
     return figure
