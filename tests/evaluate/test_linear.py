@@ -149,6 +149,15 @@ def test_each_class_keeps_places_to_learn_from():
     assert [int(held[labels == label].sum()) for label in range(4)] == [20, 2, 1, 0]
 
 
+def test_where_most_classes_have_a_single_place_nothing_is_set_aside():
+    def held(*counts):
+        labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        return hold_out_places(places=torch.arange(len(labels)), labels=labels, seed=0)
+
+    assert held(9, 2, 1, 1).sum() == 3
+    assert not held(9, 1, 1).any()
+
+
 def test_of_equals_the_likelier_is_chosen():
     """Where every rate gets the held-out images right, the likelihood decides."""
     x, y = blobs(60, 8, 3, seed=3, spread=0.1)

@@ -44,7 +44,7 @@ class Classifier:
     c: float | None = None
     """Inverse strength of the penalty, chosen."""
     validation_places: int | None = None
-    """Places that a setting was chosen on; 0 where every class has a single place, so that there was no choice."""
+    """Places that a setting was chosen on; 0 where most classes have a single place, so that there was no choice."""
     converged: bool | None = None
     """Whether logistic regression came to its end."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LR_GRID = (0.001, 0.01, 0.1, 1.0, 10.0, 30.0)
 """What `choose_lr` tries: 1 is the paper's, 30 MoCo's; longer features (a random encoder) need less."""
 PUBLISHED_LR = 1.0
-"""Where nothing can be set aside to choose on: the paper's, or the next lower of the grid that does not diverge."""
+"""Where nothing is set aside to choose on: the paper's, or the next lower of the grid that does not diverge."""
 MOMENTUM = 0.9
 
 
@@ -106,7 +106,7 @@ def choose_lr(
     """The learning rate of `grid` with the best top-1 on held-out places of the training set.
 
     A fifth of each class's places is set aside whole, and equals are told apart, by `geossl.evaluate.validation`; a
-    rate that diverges is left out. Where every class has a single place, nothing can be set aside, and it is
+    rate that diverges is left out. Where most classes have a single place, nothing is set aside, and it is
     `PUBLISHED_LR`.
 
     Args:

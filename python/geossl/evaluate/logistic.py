@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 C_GRID = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """What `choose_c` tries: scikit-learn's C, the inverse strength of the penalty."""
 DEFAULT_C = 1.0
-"""Where nothing can be set aside to choose on: scikit-learn's default."""
+"""Where nothing is set aside to choose on: scikit-learn's default."""
 MAX_ITER = 1000
 
 
@@ -76,7 +76,7 @@ def choose_c(
     """The C of `grid` with the best top-1 on held-out places of the training set.
 
     The places are those of `geossl.evaluate.linear.choose_lr`, and so are the arguments, and how equals are told apart.
-    Where nothing can be set aside it is `DEFAULT_C`.
+    Where nothing is set aside it is `DEFAULT_C`.
     """
     held = hold_out_places(places=places, labels=y, seed=seed).to(x.device)
     if not held.any():

@@ -46,7 +46,7 @@ class Fit:
     c: float | None = None
     """Inverse strength of logistic regression's penalty, chosen."""
     validation_places: int | None = None
-    """Training places that `lr` or `c` was chosen on; 0 where nothing could be set aside: it is a default then."""
+    """Training places that `lr` or `c` was chosen on; 0 where most classes have a single one: then it is a default."""
     converged: bool | None = None
     """Whether logistic regression came to its end."""
 

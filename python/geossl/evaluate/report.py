@@ -97,13 +97,15 @@ class Report:
 def _doubts(rows: list[Row]) -> list[str]:
     """What a reader has to know of how rows were made."""
     fits = [row.fit for row in rows]
-    by_default = [
-        f"{fit.called}: {'learning rate' if fit.c is None else 'C'} {fit.lr or fit.c:g} by default: "
-        "with a single place of each class there is nothing to choose it on"
-        for fit in fits
-        if fit.validation_places == 0
-    ]
-    return by_default + [f"{fit.called}: stopped before its end" for fit in fits if fit.converged is False]
+    lines = []
+    for share in dict.fromkeys(fit.labels for fit in fits if fit.validation_places == 0):
+        own = [fit for fit in fits if fit.labels == share and fit.validation_places == 0]
+        settings = dict.fromkeys(f"learning rate {fit.lr:g}" if fit.c is None else f"C {fit.c:g}" for fit in own)
+        lines.append(
+            f"{share:g} % of the labels: by default {', '.join(settings)}: most classes have a single place, "
+            "and nothing to choose on"
+        )
+    return lines + [f"{fit.called}: stopped before its end" for fit in fits if fit.converged is False]
 
 
 def _cells(row: Row, per: str) -> list[str]:

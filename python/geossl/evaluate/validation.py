@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from torch.nn import functional as F
 
 from geossl.evaluate.few_labels import draw_places
-
-if TYPE_CHECKING:
-    import torch
 
 VALIDATION_SHARE = 0.2
 """Share of each class's training places that is set aside."""
@@ -20,7 +16,8 @@ LEAST = 1e-12
 def hold_out_places(*, places: torch.Tensor, labels: torch.Tensor, seed: int) -> torch.Tensor:
     """The training rows that settings are chosen on, bool [N]: whole places, so that no other date helps.
 
-    Each class keeps a place to learn from; where every class has a single one, nothing is set aside.
+    Each class keeps a place to learn from. Where most classes have a single one, nothing is set aside: what is best
+    for the few others would say little.
 
     Args:
         places: code of each row's place, integer [N].
@@ -28,7 +25,10 @@ def hold_out_places(*, places: torch.Tensor, labels: torch.Tensor, seed: int) ->
         seed: seed of the draw.
 
     """
-    return draw_places(places=places, labels=labels, share=VALIDATION_SHARE, seed=seed, use="held out", spare=1)
+    held = draw_places(places=places, labels=labels, share=VALIDATION_SHARE, seed=seed, use="held out", spare=1)
+    if 2 * len(torch.unique(labels[held])) < len(torch.unique(labels)):
+        return torch.zeros_like(held)
+    return held
 
 
 def merit(probabilities: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
