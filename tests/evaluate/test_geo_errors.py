@@ -115,3 +115,7 @@ def test_a_run_without_a_geo_head_is_refused(planet: Path, tmp_path: Path) -> No
     path = run(planet, tmp_path / "run", arm="supervised")
     with pytest.raises(UsageError, match="has no geo head of geossl's; the arms geo, geo_tp and geoloc have"):
         geo_errors(path, Index.read(planet), np.array([0]), device="cpu")
+    trained = load_backbone(path)
+    options = {"device": torch.device("cpu"), "loader": LoaderConfig(threads=1), **trained.preparation}
+    index = Index.read(planet)
+    assert score_geo(path, extract(trained.module, index=index, rows=np.array([0]), **options), index=index) is None

@@ -133,13 +133,13 @@ def score_geo(run: Path, found: Features, *, index: Index) -> GeoScores | None:
         index: the images' index.
 
     Returns:
-        None if no image's place has coordinates.
-
-    Raises:
-        UsageError: there is no such run, or it has no geo head.
+        None if no image's place has coordinates, or the file, as one of an encoder's weights alone, has no geo head.
 
     """
-    projection, head = _load_head(run, found.x.shape[1])
+    try:
+        projection, head = _load_head(run, found.x.shape[1])
+    except UsageError:
+        return None
     with torch.no_grad():
         vectors = torch.cat([head.place(head(projection(part))) for part in torch.split(found.x, _BATCH)])
     errors = _errors(vectors, found.rows, index=index, rows=found.rows.numpy())

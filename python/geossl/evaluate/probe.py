@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from geossl.config import LoaderConfig
 from geossl.data.index import Index
 from geossl.device import resolve_device
 from geossl.errors import UsageError
-from geossl.evaluate.baselines import BASELINES, Baseline, Probed, Standardizer, make_baseline
-from geossl.evaluate.classifiers import METHODS, Labelled, Method, fit
+from geossl.evaluate.baselines import BASELINES, Baseline, Probed
+from geossl.evaluate.classifiers import METHODS, Method
 from geossl.evaluate.evaluation import evaluate
-from geossl.evaluate.features import Features, check_bands, extract
-from geossl.evaluate.few_labels import draw_places
+from geossl.evaluate.features import check_bands, extract
 from geossl.evaluate.geo_errors import score_geo
 from geossl.evaluate.linear import LR_GRID
 from geossl.evaluate.logistic import C_GRID
-from geossl.evaluate.places import group_places
-from geossl.evaluate.predictions import Fit, Predictions
 from geossl.evaluate.report import Report
 from geossl.evaluate.split import count_oblong, split_rows
+from geossl.evaluate.trial import Trial
 from geossl.models.weights import load_backbone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from geossl.models.weights import LoadedBackbone
 
 GEO_ARMS = {"geo", "geo_tp", "geoloc"}
 """Arms whose runs have a geo head."""
@@ -103,7 +98,7 @@ def probe(
         raise UsageError(f"--batch {batch}: must be at least 1")
     methods = _chosen("--methods", methods, METHODS)
     baselines = _chosen("--baselines", baselines, BASELINES) if baselines else []
-    shares = sorted(set(labels))
+    shares = sorted({float(share) for share in labels})
     if not shares or not 0 < shares[0] <= shares[-1] <= 100:
         given = ",".join(f"{share:g}" for share in labels)
         raise UsageError(f"--labels {given}: give shares of the training places in per cent, above 0 to 100")
@@ -116,7 +111,7 @@ def probe(
     check_bands(index, rows, trained, bands=bands, run=run)
 
     name = str(trained.settings.get("arm", "trained"))
-    work = _Work(
+    trial = Trial(
         read=partial(
             extract,
             index=index,
@@ -138,15 +133,15 @@ def probe(
     )
 
     encoder = Probed(name=name, module=trained.module.to(target))
-    train, test = work.features(encoder)
+    train, test = trial.features(encoder)
     train_images, test_images = len(train.rows), len(test.rows)
     train_places, test_places = (len(torch.unique(found.places)) for found in (train, test))
     geo = score_geo(run, test, index=index) if name in GEO_ARMS else None
     unreadable = _unreadable(train.failures + test.failures)
-    predictions = chain(work.predict(encoder, train, test), _baselines(baselines, like=trained, work=work))
+    predictions = chain(trial.predict(encoder, train, test), trial.baselines(baselines, like=trained))
     del train, test  # large, and needed for the first predictions alone
     folder = run if run.is_dir() else run.parent
-    categories = [index.categories[code] for code in work.used.tolist()]
+    categories = [index.categories[code] for code in trial.used.tolist()]
     made = evaluate(
         predictions,
         folder=folder / "probe",
@@ -188,116 +183,12 @@ def probe(
     return report
 
 
-@dataclass(kw_only=True, eq=False)
-class _Work:
-    """What every encoder of a probe is put through."""
-
-    read: Callable[..., Features]
-    """`extract`, with all given but the encoder, the rows and the title."""
-    train_rows: NDArray[np.int64]
-    test_rows: NDArray[np.int64]
-    used: torch.Tensor
-    """Codes of the index's categories that are classes here, ascending: those of training and test images."""
-    methods: list[Method]
-    shares: list[float]
-    lr: float | None
-    seed: int
-    device: torch.device
-    random_crops: bool
-
-    def features(self, encoder: Probed) -> tuple[Features, Features]:
-        """Of the training and of the test images."""
-        read = partial(self.read, encoder.module, keep_nodata=encoder.keep_nodata)
-        train = read(rows=self.train_rows, title=f"{encoder.name}: training images")
-        return train, read(rows=self.test_rows, title=f"{encoder.name}: test images")
-
-    def predict(self, encoder: Probed, train: Features, test: Features) -> Iterator[Predictions]:
-        """The predictions of the test images by each method, with each share of the labels."""
-        brought = Standardizer(train.x) if encoder.standardize else _as_it_is
-        train_x, test_x = brought(train.x).to(self.device), brought(test.x).to(self.device)
-        train_y, test_y = (torch.searchsorted(self.used, found.labels) for found in (train, test))
-        places = group_places(places=test.places.numpy(), labels=test_y.numpy())
-        for method in self.methods:
-            for share in self.shares:
-                mine = self._labelled(train.places, train_y, share)
-                data = Labelled(
-                    x=train_x[mine.to(self.device)],
-                    y=train_y[mine].to(self.device),
-                    places=train.places[mine],
-                    classes=len(self.used),
-                )
-                made = Fit(
-                    encoder=encoder.name,
-                    method=method,
-                    labels=share,
-                    train_images=len(data.y),
-                    train_places=len(torch.unique(data.places)),
-                )
-                _tell(made.called)
-                anew = partial(self._anew, encoder, brought, train.rows[mine]) if self.random_crops else None
-                classifier = fit(method, data, lr=self.lr, seed=self.seed, anew=anew)
-                yield Predictions(
-                    fit=replace(
-                        made,
-                        lr=classifier.lr,
-                        c=classifier.c,
-                        validation_places=classifier.validation_places,
-                        converged=classifier.converged,
-                    ),
-                    probabilities=classifier.predict(test_x).cpu(),
-                    labels=test_y,
-                    places=test.places,
-                    rows=test.rows,
-                    by_mean_feature=classifier.predict(places.mean(test_x)).cpu(),
-                )
-
-    def _labelled(self, places: torch.Tensor, labels: torch.Tensor, share: float) -> torch.Tensor:
-        """Which training images have their labels used, bool [N]."""
-        if share == 100:
-            return torch.ones(len(labels), dtype=torch.bool)
-        return draw_places(places=places, labels=labels, share=share / 100, seed=self.seed, use="labels")
-
-    def _anew(
-        self, encoder: Probed, brought: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor, epoch: int
-    ) -> torch.Tensor:
-        """Features of an epoch's own random crops."""
-        found = self.read(
-            encoder.module,
-            rows=rows.numpy(),
-            cut="random",
-            epoch=epoch,
-            keep_nodata=encoder.keep_nodata,
-            title=f"{encoder.name}: epoch {epoch + 1}",
-        )
-        return brought(found.x)
-
-
-def _as_it_is(x: torch.Tensor) -> torch.Tensor:
-    return x
-
-
-def _baselines(names: list[Baseline], *, like: LoadedBackbone, work: _Work) -> Iterator[Predictions]:
-    """The predictions by each baseline."""
-    for name in names:
-        encoder = make_baseline(name, like=like, read=work.read, rows=work.train_rows, seed=work.seed)
-        if isinstance(encoder.module, torch.nn.Module):
-            encoder.module.to(work.device)
-        yield from work.predict(encoder, *work.features(encoder))
-
-
 def _chosen(option: str, words: Sequence[_Word], known: Sequence[_Word]) -> list[_Word]:
     """The words, each once. Raises UsageError if there is none, or one that is not known."""
     wrong = [word for word in words if word not in known]
     if wrong or not words:
         raise UsageError(f"{option} {','.join(words)}: give some of: {', '.join(known)}")
     return list(dict.fromkeys(words))
-
-
-def _tell(what: str) -> None:
-    """Say on a terminal's standard error what is being fitted: it takes a while."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        console.print(what, highlight=False, markup=False)
 
 
 def _crops_note(index: Index, rows: NDArray[np.int64], crops: str) -> list[str]:
