@@ -25,6 +25,15 @@ def run(code: str) -> dict:
     return names
 
 
+def test_the_commands_are_known():
+    from geossl.cli import app
+
+    lines = re.findall(r"^(?:\$ )?geossl (.*)$", DOC, flags=re.MULTILINE)
+    assert len(lines) == 9
+    for line in lines:
+        app.parse_args(line.split(), exit_on_error=False, print_error=False)
+
+
 def test_two_runs_are_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     probabilities, labels, places = random_case(n=80, places=20)
