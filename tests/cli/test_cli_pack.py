@@ -26,7 +26,7 @@ def test_a_run_goes_from_the_files_to_a_pack(planet: Path, tmp_path: Path, capsy
     assert run("data", "cluster", index, "-k", "8", "-o", tmp_path / "clusters.parquet") == 0
     assert run(*train, "--out", tmp_path / "packed", "--epochs", "2", "--loader.pack", pack) == 0
     assert losses(tmp_path / "packed") == losses(tmp_path / "files")
-    assert run("probe", tmp_path / "packed", "--data", index, "--pack", pack, "--no-random") == 0
+    assert run("probe", tmp_path / "packed", "--data", index, "--pack", pack, "--baselines", "none") == 0
 
 
 def test_a_sized_pack_says_what_it_loses(planet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from geossl.data.clusters import Clusters, default_path
 from geossl.data.index import Index
 from geossl.errors import UsageError
 from geossl.evaluate.features import extract
-from geossl.evaluate.geo_errors import geo_errors
+from geossl.evaluate.geo_errors import geo_errors, score_geo
 from geossl.models.weights import CHECKPOINT, load_backbone
 from geossl.training import train
 
@@ -72,6 +72,24 @@ def test_predicted_places_and_errors(planet: Path, tmp_path: Path, settings: dic
     apart = np.diag(haversine_distances(np.radians(np.stack([lat, lon], 1)), np.radians(true))) * 6371.0088
     np.testing.assert_allclose(km, apart, rtol=1e-6, atol=1e-3)
 
+    # The same from features, and how often the predicted cluster is that of the place.
+    rows = np.arange(40)
+    trained = load_backbone(path)
+    options = {"device": torch.device("cpu"), "loader": LoaderConfig(threads=1), **trained.preparation}
+    scores = score_geo(path, extract(trained.module, index=index, rows=rows, **options), index=index)
+    errors = geo_errors(path, index, rows, device="cpu", threads=1).km
+    assert (scores.km_median, scores.km_mean) == pytest.approx((np.median(errors), errors.mean()), rel=1e-4)
+    assert scores.images == 40
+    if settings["geo"]["target"] == "vector":
+        assert scores.clusters == 0
+        assert np.isnan(scores.cluster_top1)
+        assert scores.line().startswith("geo head: error median ")
+    else:
+        clusters = Clusters.read(default_path(planet))
+        right = by_hand(path, index, rows).argmax(1).numpy() == clusters.labels(index)[rows]
+        assert (scores.clusters, scores.cluster_top1) == (8, pytest.approx(right.mean()))
+        assert scores.line().startswith(f"geo head: {100 * right.mean():.1f} % of 8 clusters right, error median ")
+
 
 def test_the_clusters_file_is_not_needed_and_unknown_places_have_no_error(planet: Path, tmp_path: Path) -> None:
     clusters = tmp_path / "c.parquet"
@@ -87,9 +105,17 @@ def test_the_clusters_file_is_not_needed_and_unknown_places_have_no_error(planet
     found = geo_errors(path, blind, np.array([1, 200]), device="cpu", threads=1)
     assert np.isfinite(found.lat).all()
     assert np.isnan(found.km).tolist() == [True, bool(index.places[200] == index.places[1])]
+    trained = load_backbone(path)
+    options = {"device": torch.device("cpu"), "loader": LoaderConfig(threads=1), **trained.preparation}
+    only = np.flatnonzero(index.places == index.places[1])
+    assert score_geo(path, extract(trained.module, index=blind, rows=only, **options), index=blind) is None
 
 
 def test_a_run_without_a_geo_head_is_refused(planet: Path, tmp_path: Path) -> None:
     path = run(planet, tmp_path / "run", arm="supervised")
     with pytest.raises(UsageError, match="has no geo head of geossl's; the arms geo, geo_tp and geoloc have"):
         geo_errors(path, Index.read(planet), np.array([0]), device="cpu")
+    trained = load_backbone(path)
+    options = {"device": torch.device("cpu"), "loader": LoaderConfig(threads=1), **trained.preparation}
+    index = Index.read(planet)
+    assert score_geo(path, extract(trained.module, index=index, rows=np.array([0]), **options), index=index) is None

@@ -1,11 +1,14 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import GeosslError
 from geossl.evaluate.linear import choose_lr, fit_linear, predict_linear
 from geossl.evaluate.split import hold_out
+from geossl.evaluate.validation import hold_out_places, merit
 
 
 def blobs(n, dim, classes, *, seed, spread=1.0):
@@ -107,7 +110,7 @@ def test_choose_lr_takes_the_best_on_held_out_places():
     x, y = blobs(600, 8, 4, seed=6, spread=0.7)
     places = torch.arange(600, dtype=torch.int32) // 3
     grid = (1e-7, 0.1, 1e-6)
-    held = hold_out(places, share=0.2, seed=1)
+    held = hold_out_places(places=places, labels=y, seed=1)
     top1 = []
     for lr in grid:
         weight, bias = plain_fit(
@@ -125,7 +128,7 @@ def test_choose_lr_keeps_places_whole():
     signature = 3 * torch.randn(40, 40, generator=draw)
     x = signature[places.long()] + 0.1 * torch.randn(400, 40, generator=draw)
     y = torch.randint(2, (40,), generator=draw)[places.long()]
-    held = hold_out(places, share=0.2, seed=0)
+    held = hold_out_places(places=places, labels=y, seed=0)
     weight, bias = fit_linear(x=x[~held], y=y[~held], classes=2, lr=1.0, seed=0)
     correct = predict_linear(x=x, weight=weight, bias=bias).argmax(1) == y
     assert correct[~held].double().mean() == 1
@@ -140,10 +143,54 @@ def test_choose_lr_leaves_out_what_diverges():
         choose_lr(x=x, y=y, places=places, classes=3, seed=0, grid=(float("inf"),))
 
 
-def test_choose_lr_needs_two_places():
-    x, y = blobs(10, 8, 3, seed=3)
-    with pytest.raises(UsageError, match=r"single place.*--lr"):
-        choose_lr(x=x, y=y, places=torch.zeros(10), classes=3, seed=0)
+def test_each_class_keeps_places_to_learn_from():
+    labels = torch.repeat_interleave(torch.arange(4), torch.tensor([100, 10, 2, 1]))
+    held = hold_out_places(places=torch.arange(113), labels=labels, seed=0)
+    assert [int(held[labels == label].sum()) for label in range(4)] == [20, 2, 1, 0]
+
+
+def test_where_most_classes_have_a_single_place_nothing_is_set_aside():
+    def held(*counts):
+        labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        return hold_out_places(places=torch.arange(len(labels)), labels=labels, seed=0)
+
+    assert held(9, 2, 1, 1).sum() == 3
+    assert not held(9, 1, 1).any()
+
+
+def test_of_equals_the_likelier_is_chosen():
+    """Where every rate gets the held-out images right, the likelihood decides."""
+    x, y = blobs(60, 8, 3, seed=3, spread=0.1)
+    places = torch.arange(60)
+    grid = (0.001, 0.1, 1000.0)
+    held = hold_out_places(places=places, labels=y, seed=0)
+    found = []
+    for lr in grid:
+        weight, bias = fit_linear(x=x[~held], y=y[~held], classes=3, lr=lr, seed=0)
+        found.append(predict_linear(x=x[held], weight=weight, bias=bias))
+    assert [(each.argmax(1) == y[held]).all().item() for each in found] == [True] * 3
+    likelihood = [each[torch.arange(len(each)), y[held]].log().mean().item() for each in found]
+    assert choose_lr(x=x, y=y, places=places, classes=3, seed=0, grid=grid) == grid[int(np.argmax(likelihood))]
+    assert int(np.argmax(likelihood)) > 0
+
+
+def test_merit_is_top1_then_log_likelihood():
+    labels = torch.tensor([0, 1])
+    sure, unsure = torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([[0.6, 0.4], [0.4, 0.6]])
+    assert merit(sure, labels) == (1, pytest.approx((math.log(0.9) + math.log(0.7)) / 2))
+    assert merit(sure, labels) > merit(unsure, labels) > merit(sure.flip(1), labels)
+    assert math.isfinite(merit(torch.tensor([[0.0, 1.0]]), torch.tensor([0]))[1])
+
+
+def test_with_a_place_of_each_class_it_is_the_papers_or_the_next_that_converges():
+    x, y = blobs(40, 8, 3, seed=3)
+    assert choose_lr(x=x, y=y, places=y, classes=3, seed=0) == 1.0
+    # Features so long that the fit diverges with the greater rates.
+    x = x * 2e19
+    for lr in (1.0, 0.1):
+        with pytest.raises(GeosslError, match="diverged"):
+            fit_linear(x=x, y=y, classes=3, lr=lr, seed=0)
+    assert choose_lr(x=x, y=y, places=y, classes=3, seed=0) == 0.01
 
 
 def test_each_epoch_may_bring_its_own_features():

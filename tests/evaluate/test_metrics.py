@@ -3,17 +3,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
+from made_predictions import random_case
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 
-from geossl.evaluate.metrics import score
-
-
-def random_case(*, n=400, classes=9, places=60, seed=0):
-    rng = np.random.default_rng(seed)
-    probabilities = rng.dirichlet(np.ones(classes) * 0.3, size=n).astype("f4")
-    place = rng.integers(0, places, n)
-    category = rng.integers(0, classes, places)
-    return probabilities, category[place], place
+from geossl.evaluate.guesses import guess_images
+from geossl.evaluate.metrics import count_confusions, score, score_classes
 
 
 def run(probabilities, labels, places):
@@ -31,6 +31,7 @@ def test_images_equal_sklearn():
     assert got.top1 == pytest.approx(accuracy_score(labels, guess))
     assert got.top5 == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5, labels=np.arange(9)))
     assert got.f1 == pytest.approx(f1_score(labels, guess, average="macro"))
+    assert got.f1_weighted == pytest.approx(f1_score(labels, guess, average="weighted"))
     assert got.images == 400
 
 
@@ -43,7 +44,10 @@ def test_places_equal_sklearn_on_summed_probabilities():
     assert got.place_top1 == pytest.approx(accuracy_score(label, summed.argmax(axis=1)))
     assert got.place_top5 == pytest.approx(top_k_accuracy_score(label, summed, k=5, labels=np.arange(9)))
     assert got.place_f1 == pytest.approx(f1_score(label, summed.argmax(axis=1), average="macro"))
+    assert got.place_f1_weighted == pytest.approx(f1_score(label, summed.argmax(axis=1), average="weighted"))
     assert got.places == len(codes)
+    views = np.bincount(places)[codes]
+    assert (got.views_mean, got.views_median) == pytest.approx((views.mean(), np.median(views)))
 
 
 def test_places_by_hand():
@@ -96,3 +100,26 @@ def test_top5_needs_more_than_five_classes():
 def test_equals_are_ranked_by_class():
     got = run(np.full((6, 6), 1 / 6), np.arange(6), np.arange(6))
     assert (got.top1, got.top5) == pytest.approx((1 / 6, 5 / 6))
+
+
+def test_figures_of_classes_equal_sklearn():
+    probabilities, labels, _ = random_case(seed=3, classes=12)
+    labels = np.minimum(labels, 10)  # the last class has no test images
+    guesses = guess_images(torch.from_numpy(probabilities), labels)
+    got = score_classes(guesses)
+    want = precision_recall_fscore_support(
+        labels, probabilities.argmax(axis=1), labels=np.arange(12), average=None, zero_division=0
+    )
+    for name, column in zip(("precision", "recall", "f1", "support"), want, strict=True):
+        np.testing.assert_allclose(getattr(got, name), column)
+    assert got.support[11] == 0
+
+
+def test_confusions_are_the_entries_of_sklearns_matrix():
+    probabilities, labels, _ = random_case(seed=4)
+    guesses = guess_images(torch.from_numpy(probabilities), labels)
+    matrix = np.zeros((9, 9), dtype=int)
+    true, guess, count = count_confusions(guesses)
+    matrix[true, guess] = count
+    np.testing.assert_array_equal(matrix, confusion_matrix(labels, probabilities.argmax(axis=1), labels=np.arange(9)))
+    assert (count > 0).all()

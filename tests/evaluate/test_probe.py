@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,21 +15,21 @@ from geossl.config import LoaderConfig
 from geossl.data.index import Index
 from geossl.data.table import SCHEMA
 from geossl.errors import GeosslError, UsageError
-from geossl.evaluate import features, linear, probe
+from geossl.evaluate import classifiers, features, linear, probe
 from geossl.evaluate.features import extract
-from geossl.evaluate.metrics import Scores
-from geossl.evaluate.probe import ProbeReport, ProbeRow
+from geossl.evaluate.predictions import read_predictions
 from geossl.models.backbone import build_backbone
 
 COLOURS = {"forest": (20, 90, 30), "ice": (230, 235, 240), "sand": (200, 170, 110)}
 
 
-def fake_loader(images, *, unreadable=()):
+def fake_loader(images, *, unreadable=(), nodata=None, gains=None):
     """Stands for the loader: row r is `images[r]`, unreadable rows are left out of their batch."""
+    value = nodata
 
     class Fake:
         asked = SimpleNamespace()
-        nodata = None
+        nodata = value
 
         def __init__(self, index, **options):
             Fake.asked = SimpleNamespace(**options)
@@ -37,8 +38,8 @@ def fake_loader(images, *, unreadable=()):
         def __iter__(self):
             for part in self.parts:
                 rows = torch.tensor([r for r in part.tolist() if r not in unreadable], dtype=torch.int64)
-                gains = torch.ones(1, len(rows), images.shape[1])
-                yield SimpleNamespace(images=images[rows][None], rows=rows[None], gains=gains)
+                factors = torch.ones(1, len(rows), images.shape[1]) if gains is None else gains
+                yield SimpleNamespace(images=images[rows][None], rows=rows[None], gains=factors)
 
         def set_epoch(self, epoch):
             Fake.asked.epoch = epoch
@@ -107,56 +108,36 @@ def test_extract_refuses_nothing_and_nan(monkeypatch):
         extract_fake(monkeypatch, rows=[1], std=(float("nan"), 1, 1))
 
 
-def report(**changes):
-    few = Scores(
-        top1=0.5,
-        top5=math.nan,
-        f1=1 / 3,
-        place_top1=1,
-        place_top5=math.nan,
-        place_f1=0.25,
-        images=40,
-        places=8,
-    )
-    fields = {
-        "run": "runs/demo",
-        "data": "planet.parquet",
-        "index_hash": "ab",
-        "settings": {"seed": 0, "lr": None},
-        "train_images": 1234,
-        "train_places": 30,
-        "test_images": 40,
-        "test_places": 8,
-        "classes": 3,
-        "rows": [
-            ProbeRow(encoder="geo_tp", method="linear", lr=1.0, scores=few),
-            ProbeRow(encoder="random", method="knn", lr=None, scores=few),
-        ],
-        "notes": ["warning: é"],
+def test_an_encoder_may_be_told_where_there_is_no_data(monkeypatch):
+    images = torch.randint(1, 256, (12, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images[2, 1, 0, 0] = 0  # the value of no data
+    gains = torch.ones(1, 2, 3)
+    gains[0, 1, 2] = 0  # the second image lacks a band
+    fake = fake_loader(images, nodata=0.0, gains=gains)
+    monkeypatch.setattr(features, "Loader", fake)
+    index = SimpleNamespace(labels=np.arange(12), places=np.arange(12, dtype=np.int32))
+    options = {
+        "index": index,
+        "rows": np.array([2, 3]),
+        "size": 16,
+        "mean": (0.5, 0.4, 0.3),
+        "std": (0.1, 0.2, 0.3),
+        "device": torch.device("cpu"),
+        "loader": LoaderConfig(),
     }
-    return ProbeReport(**(fields | changes))
+    seen = []
 
+    def spy(x):
+        seen.append(x.clone())
+        return x.nan_to_num().flatten(1)
 
-def test_report_as_text():
-    assert report().lines() == [
-        "encoder  method  top-1  top-5     F1  place top-1  place top-5  place F1",
-        "geo_tp   linear  50.00      -  33.33       100.00            -     25.00",
-        "random   knn     50.00      -  33.33       100.00            -     25.00",
-        "3 classes: trained on 1,234 images of 30 places, tested on 40 images of 8 places (5.0 views each)",
-        "warning: é",
-    ]
-    assert report().table().row_count == 2
-
-
-def test_report_as_json(tmp_path):
-    report().write(tmp_path / "probe.json")
-    got = json.loads((tmp_path / "probe.json").read_text(encoding="utf-8"))
-    assert got["rows"][0]["scores"]["top5"] is None
-    assert got["rows"][0]["scores"]["f1"] == pytest.approx(1 / 3)
-    assert got["notes"] == ["warning: é"]
-    assert [f.name for f in tmp_path.iterdir()] == ["probe.json"]
-    with pytest.raises(GeosslError, match="cannot write the report"):
-        report().write(tmp_path / "probe.json" / "below" / "probe.json")
+    for keep in (True, False):
+        extract(spy, keep_nodata=keep, **options)
+    want = torch.zeros(2, 3, 4, 4, dtype=torch.bool)
+    want[0, 1, 0, 0] = want[1, 2] = True
+    assert torch.equal(seen[0].isnan(), want)
+    assert not seen[1].isnan().any()
+    assert torch.equal(seen[0].nan_to_num(), seen[1])
 
 
 def make_data(folder, *, places=16, views=2, bands=3, split=True, category=True, width=40):
@@ -202,15 +183,14 @@ def run(tmp_path_factory):
     return folder
 
 
+def made_by(report):
+    return [(row.fit.encoder, row.fit.method) for row in report.rows]
+
+
 def test_probe_from_files_to_report(run, tmp_path):
     data = make_data(tmp_path)
     got = probe.probe(run, data=data, threads=1)
-    assert [(row.encoder, row.method) for row in got.rows] == [
-        ("tp", "linear"),
-        ("tp", "knn"),
-        ("random", "linear"),
-        ("random", "knn"),
-    ]
+    assert made_by(got) == [("tp", "linear"), ("tp", "knn"), ("random", "linear"), ("random", "knn")]
     assert (got.train_images, got.train_places, got.test_images, got.test_places, got.classes) == (
         24,
         12,
@@ -222,23 +202,89 @@ def test_probe_from_files_to_report(run, tmp_path):
     assert min(row.scores.top1 for row in got.rows) == 1
     assert min(row.scores.place_f1 for row in got.rows) == 1
     assert all(math.isnan(row.scores.top5) for row in got.rows)
-    assert got.rows[0].lr in linear.LR_GRID
+    assert got.rows[0].fit.lr in linear.LR_GRID
+    assert got.rows[0].fit.validation_places == 3  # of four of each class one
     assert got.notes == []
+    assert got.geo is None
     written = json.loads((run / "probe.json").read_text())
     assert written["rows"][1]["scores"]["top1"] == 1
     assert written["settings"]["size"] == 32
-    again = probe.probe(run, data=data, threads=2, random=False)
+    predictions, classes = read_predictions(run / "probe" / "predictions.parquet")
+    assert classes == sorted(COLOURS)
+    assert [(each.fit.encoder, each.fit.method) for each in predictions] == made_by(got)
+    index = Index.read(data)
+    for each in predictions:
+        assert each.rows.tolist() == index.rows(split="val").tolist()
+        assert each.labels.tolist() == index.labels[each.rows].tolist()
+    again = probe.probe(run, data=data, threads=2, baselines=())
     assert str(again.rows) == str(got.rows[:2])
 
 
-def test_no_choice_depends_on_test_labels(run, tmp_path, monkeypatch):
-    """Poisoned test labels: the same learning rate and the same weights, other scores."""
+def test_every_method_with_every_baseline_and_few_labels(run, tmp_path):
+    data = make_data(tmp_path, places=40)
+    got = probe.probe(
+        run,
+        data=data,
+        methods=("logistic", "knn"),
+        labels=(100, 30, 1),
+        baselines=("statistics", "random_conv"),
+        threads=1,
+    )
+    shares = [1.0, 30.0, 100.0]
+    assert [(row.fit.encoder, row.fit.method, row.fit.labels) for row in got.rows] == [
+        (encoder, method, share)
+        for encoder in ("tp", "statistics", "random_conv")
+        for method in ("logistic", "knn")
+        for share in shares
+    ]
+    assert [row.fit.train_places for row in got.rows[:3]] == [3, 9, 30]
+    assert [row.fit.train_images for row in got.rows[:3]] == [6, 18, 60]
+    assert [row.fit.validation_places for row in got.rows[:3]] == [0, 3, 6]
+    assert [row.fit.c for row in got.rows[3:6]] == [None] * 3
+    # The mean of a band is all that it takes.
+    assert min(row.scores.top1 for row in got.rows if row.fit.encoder == "statistics" and row.fit.labels == 100) == 1
+    assert min(row.place_variants["mean_feature"].top1 for row in got.rows if row.fit.labels == 100) == 1
+    again = probe.probe(run, data=data, methods=("knn",), baselines=("random_conv",), threads=1)
+    assert str(again.rows[1].scores) == str(got.rows[-1].scores)
+
+
+def test_features_of_no_common_scale_are_standardised_by_the_training_images(run, tmp_path, monkeypatch):
+    data = make_data(tmp_path, places=32)
+    asked = []
+    plain = classifiers.predict_knn
+    monkeypatch.setattr(classifiers, "predict_knn", lambda **options: asked.append(options) or plain(**options))
+    probe.probe(run, data=data, methods=("knn",), baselines=("statistics", "random_conv"), threads=1)
+    trained, statistics, random_conv = (options for options in asked[::2])
+    assert [options["train_x"].shape[1] for options in (trained, statistics, random_conv)] == [512, 39, 1024]
+    for options in (statistics, random_conv):
+        torch.testing.assert_close(options["train_x"].mean(0), torch.zeros(options["train_x"].shape[1]))
+        deviation = options["train_x"].std(0, correction=0)
+        assert ((deviation - 1).abs().lt(1e-4) | (deviation == 0)).all()
+        assert options["test_x"].mean(0).abs().max() > 1e-3
+    assert trained["train_x"].mean(0).abs().max() > 0.1
+
+
+def test_mean_features_and_votes_of_places(run, tmp_path, monkeypatch):
+    """The mean of the places' features, as the classifier sees it, and the votes of their images."""
+    data = make_data(tmp_path, places=16, views=3)
+    asked = []
+    plain = classifiers.predict_knn
+    monkeypatch.setattr(classifiers, "predict_knn", lambda **options: asked.append(options) or plain(**options))
+    got = probe.probe(run, data=data, methods=("knn",), baselines=(), threads=1)
+    images, places = (options["test_x"] for options in asked)
+    index = Index.read(data)
+    test = index.rows(split="val")
+    for number, place in enumerate(np.unique(index.places[test])):
+        torch.testing.assert_close(places[number], images[torch.from_numpy(index.places[test] == place)].mean(0))
+    assert set(got.rows[0].place_variants) == {"vote", "mean_feature"}
+
+
+@pytest.mark.parametrize("method", ["linear", "logistic"])
+def test_no_choice_depends_on_test_labels(run, tmp_path, monkeypatch, method):
+    """Poisoned test labels: the same settings and the same predictions, other scores."""
     data = make_data(tmp_path)
-    fits = []
-    fit = linear.fit_linear
-    monkeypatch.setattr(linear, "fit_linear", lambda **k: fits.append(fit(**k)) or fits[-1])
-    monkeypatch.setattr(probe, "fit_linear", lambda **k: fits.append(fit(**k)) or fits[-1])
-    honest = probe.probe(run, data=data, random=False)
+    honest = probe.probe(run, data=data, methods=(method,), baselines=())
+    (before,), _ = read_predictions(run / "probe" / "predictions.parquet")
     index = Index.read(data)
     category = np.array(index.table["category"].to_pylist())
     test = index.rows(split="val")
@@ -246,35 +292,32 @@ def test_no_choice_depends_on_test_labels(run, tmp_path, monkeypatch):
     where = index.table.column_names.index("category")
     poisoned = index.table.set_column(where, index.table.schema.field("category"), pa.array(category, pa.string()))
     Index(table=poisoned, root=index.root, content_hash="1", source=None).write(data)
-    got = probe.probe(run, data=data, random=False)
-    assert got.rows[0].lr == honest.rows[0].lr
+    got = probe.probe(run, data=data, methods=(method,), baselines=())
+    assert got.rows[0].fit == honest.rows[0].fit
     assert got.rows[0].scores.top1 == 0
-    assert len(fits) == 2 * (len(linear.LR_GRID) + 1)
-    half = len(fits) // 2
-    for (weight, bias), (other_weight, other_bias) in zip(fits[:half], fits[half:], strict=True):
-        assert torch.equal(weight, other_weight)
-        assert torch.equal(bias, other_bias)
+    (after,), _ = read_predictions(run / "probe" / "predictions.parquet")
+    assert torch.equal(before.probabilities, after.probabilities)
 
 
 def test_probe_without_splits(run, tmp_path):
-    got = probe.probe(run, data=make_data(tmp_path, split=False), random=False, lr=1.0, seed=3)
+    got = probe.probe(run, data=make_data(tmp_path, split=False), baselines=(), lr=1.0, seed=3)
     assert (got.train_places, got.test_places) == (13, 3)
     assert got.notes == ["the index has no splits: 20% of the places, drawn with seed 3, test"]
-    assert got.rows[0].lr == 1.0
+    assert got.rows[0].fit.lr == 1.0
 
 
 def test_probe_of_a_checkpoint_file_reports_beside_it(run, tmp_path):
     (tmp_path / "encoder.pt").write_bytes((run / "checkpoints" / "last.pt").read_bytes())
-    probe.probe(tmp_path / "encoder.pt", data=make_data(tmp_path), random=False, lr=1.0)
+    probe.probe(tmp_path / "encoder.pt", data=make_data(tmp_path), baselines=(), lr=1.0)
     assert (tmp_path / "probe.json").is_file()
 
 
 def test_probe_of_a_librarys_file_whose_model_is_named(tmp_path):
     data, weights = make_data(tmp_path), tmp_path / "vit.safetensors"
     save_file(build_backbone("timm/vit_tiny_patch16_224", bands=3, seed=7).state_dict(), weights)
-    named = {"backbone": "timm/vit_tiny_patch16_224", "random": False, "lr": 1.0}
+    named = {"backbone": "timm/vit_tiny_patch16_224", "baselines": (), "lr": 1.0}
     got = probe.probe(weights, data=data, threads=1, **named)
-    assert [row.encoder for row in got.rows] == ["trained", "trained"]
+    assert [row.fit.encoder for row in got.rows] == ["trained", "trained"]
     assert (got.settings["backbone"], got.settings["size"]) == ("timm/vit_tiny_patch16_224", 224)
     with pytest.raises(UsageError, match="name it, as with --backbone"):
         probe.probe(weights, data=data, threads=1)
@@ -284,7 +327,7 @@ def test_unreadable_images_are_left_out_and_named(run, tmp_path):
     data = make_data(tmp_path, places=160)
     broken = tmp_path / "3_1.png"
     broken.write_bytes(broken.read_bytes()[:300])
-    got = probe.probe(run, data=data, random=False, lr=1.0)
+    got = probe.probe(run, data=data, baselines=(), lr=1.0)
     assert (got.train_images, got.test_images) == (239, 80)
     (note,) = got.notes
     assert note.startswith("unreadable images left out: 1, the first: ")
@@ -299,7 +342,7 @@ def test_images_that_moved(run, tmp_path):
     with pytest.raises(UsageError, match=r"\d_\d\.png") as caught:
         probe.probe(run, data=data, lr=1.0)
     assert "\n" not in str(caught.value)
-    assert probe.probe(run, data=data, lr=1.0, random=False, root=tmp_path / "moved").train_images == 12
+    assert probe.probe(run, data=data, lr=1.0, baselines=(), root=tmp_path / "moved").train_images == 12
 
 
 def test_wrong_inputs_leave_nothing(run, tmp_path):
@@ -318,14 +361,22 @@ def test_wrong_inputs_leave_nothing(run, tmp_path):
         ({"batch": 0}, "--batch 0"),
         ({"device": "cuda:9"}, "cuda:9 is not there"),
         ({"device": "gpu"}, "unknown device gpu"),
+        ({"methods": ("linear", "svm")}, "--methods linear,svm: give some of: linear, knn, logistic"),
+        ({"methods": ()}, "--methods : give some of"),
+        ({"baselines": ("none", "random")}, "--baselines none,random: give some of: random, statistics, random_conv"),
+        ({"labels": (1, 0)}, "--labels 1,0: give shares of the training places in per cent, above 0 to 100"),
+        ({"labels": (101,)}, "--labels 101: give shares"),
+        ({"labels": (math.nan,)}, "--labels nan: give shares"),
+        ({"labels": ()}, "--labels : give shares"),
     ]
     (run / "probe.json").unlink(missing_ok=True)
+    shutil.rmtree(run / "probe", ignore_errors=True)
     for change, message in cases:
         options = {"run": run, "data": data} | change
         with pytest.raises(UsageError, match=message) as caught:
             probe.probe(options.pop("run"), **options)
         assert "\n" not in str(caught.value)
-    assert not (run / "probe.json").exists()
+    assert [file.name for file in run.iterdir()] == ["checkpoints"]
 
 
 def test_random_crops_are_drawn_anew_for_every_epoch_of_the_fit(run, tmp_path, monkeypatch):
@@ -333,21 +384,26 @@ def test_random_crops_are_drawn_anew_for_every_epoch_of_the_fit(run, tmp_path, m
     plain = probe.extract
 
     def spy(module, **options):
-        seen.append((options.get("cut", "center"), options.get("epoch", 0)))
+        seen.append((options.get("cut", "center"), options.get("epoch", 0), len(options["rows"])))
         return plain(module, **options)
 
     def short_fit(*, anew, x, classes, **_):
         if anew is not None:
             assert not torch.equal(anew(0), anew(1)), "other crops of the oblong images"
             assert torch.equal(anew(1), anew(1))
+            assert anew(0).shape == x.shape
         return torch.zeros(classes, x.shape[1]), torch.zeros(classes)
 
     monkeypatch.setattr(probe, "extract", spy)
-    monkeypatch.setattr(probe, "fit_linear", short_fit)
+    monkeypatch.setattr(classifiers, "fit_linear", short_fit)
     data = make_data(tmp_path, width=64)
-    got = probe.probe(run, data=data, crops="random", lr=1.0, random=False, device="cpu", threads=1)
-    assert seen == [("center", 0), ("center", 0), ("random", 0), ("random", 1), ("random", 1), ("random", 1)]
+    options = {"methods": ("linear",), "lr": 1.0, "baselines": (), "device": "cpu", "threads": 1}
+    got = probe.probe(run, data=data, crops="random", labels=(50, 100), **options)
+    centre = [("center", 0, 24), ("center", 0, 8)]
+    anew = [("random", 0), ("random", 1), ("random", 1), ("random", 1), ("random", 0)]
+    assert seen == centre + [(*each, 12) for each in anew] + [(*each, 24) for each in anew]
     assert got.notes == []
     assert got.settings["crops"] == "random"
-    centre = probe.probe(run, data=data, lr=1.0, random=False, device="cpu", threads=1)
+    assert got.rows[0].fit.validation_places is None  # the learning rate was given
+    centre = probe.probe(run, data=data, **options)
     assert "24 of 24 training boxes are not square" in centre.notes[0]

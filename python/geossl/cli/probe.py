@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
+
+from geossl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geossl.evaluate.baselines import Baseline
+    from geossl.evaluate.classifiers import Method
 
 
 def probe(
@@ -14,9 +22,12 @@ def probe(
     backbone: str | None = None,
     split_train: str = "train",
     split_test: str = "val",
+    methods: str = "linear,knn",
+    labels: str = "100",
+    baselines: str = "random",
     lr: float | None = None,
     crops: Literal["center", "random"] = "center",
-    random: bool = True,
+    details: bool = False,
     seed: int = 0,
     device: str = "auto",
     threads: int = 0,
@@ -25,10 +36,12 @@ def probe(
 ) -> None:
     """Evaluate a trained encoder, frozen: linear classification and nearest neighbours.
 
-    Reports top-1, top-5 and macro-F1 per image, and per place by the sum of its images' probabilities, beside an
-    encoder with random weights. Nothing is chosen on the test images.
+    Reports top-1, top-5, F1 and calibration per image, and per place by the sum of its images' probabilities, with 95 %
+    intervals over places, beside an encoder with random weights. Nothing is chosen on the test images. The figures are
+    written to probe.json in the run's folder; predictions, tables and plots to the folder probe beside it.
 
-    Example: `geossl probe runs/demo --data planet.parquet`
+    Examples: `geossl probe runs/demo --data planet.parquet`,
+    `geossl probe runs/demo --data planet.parquet --methods linear,knn,logistic --labels 1,10,100 --details`
 
     Parameters
     ----------
@@ -42,15 +55,25 @@ def probe(
         Split that the classifiers learn from.
     split_test
         Split that is scored. An index without splits is divided by place, 80 to 20.
+    methods
+        Classifiers, with commas between: linear (the paper's protocol), knn (nearest neighbours), logistic (logistic
+        regression).
+    labels
+        Per cent of the training places whose labels are used, with commas between: 1,10,100. Each class keeps a place
+        at least.
+    baselines
+        Encoders beside it, with commas between: random (its architecture with random weights), statistics (of the
+        images' values), random_conv (random convolutional features); or none.
     lr
         Learning rate of the linear classifier; by default chosen on held-out training places.
     crops
         Crops of the training images: `random` is the paper's protocol to the letter, a new square of each box in every
         epoch, and reads the images a hundred times; `center` reads them once. For square boxes they are the same.
-    random
-        Also evaluate an encoder with random weights.
+    details
+        Also show places put together in other ways, results by country, continent and distance to the training places
+        (as far as the index knows them), and the hardest classes.
     seed
-        Seed of the classifier and of the split.
+        Seed of the classifiers, the split, the baselines and the intervals.
     device
         auto, cpu, cuda or cuda:N.
     threads
@@ -60,9 +83,7 @@ def probe(
     pack
         Pack of the images (`geossl data pack`), which is read in their place.
     """
-    import sys
-
-    from rich.console import Console
+    shares = _shares(labels)
 
     from geossl.evaluate.probe import probe as run_probe
 
@@ -72,7 +93,10 @@ def probe(
         backbone=backbone,
         split_train=split_train,
         split_test=split_test,
-        random=random,
+        # What is not known is told by the probe.
+        methods=cast("Sequence[Method]", _words(methods)),
+        labels=shares,
+        baselines=cast("Sequence[Baseline]", [] if baselines == "none" else _words(baselines)),
         lr=lr,
         crops=crops,
         seed=seed,
@@ -81,9 +105,17 @@ def probe(
         root=root,
         pack=pack,
     )
-    if sys.stdout.isatty():
-        Console().print(report.table())
-        for note in report.notes:
-            print(note)
-    else:
-        print("\n".join(report.lines()))
+    print("\n".join([*report.lines(), *(report.details if details else [])]))
+    folder = run if run.is_dir() else run.parent
+    print(f"-> {folder / 'probe.json'}, {folder / 'probe'}")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(word) for word in _words(text)]
+    except ValueError as e:
+        raise UsageError(f"--labels {text}: give shares of the training places in per cent, as 1,10,100") from e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -66,6 +67,7 @@ def extract(
     cut: Literal["center", "random"] = "center",
     seed: int = 0,
     epoch: int = 0,
+    keep_nodata: bool = False,
     title: str = "features",
     quiet: bool = False,
 ) -> Features:
@@ -90,6 +92,7 @@ def extract(
         cut: where the square lies.
         seed: seed of random squares.
         epoch: which draw of them.
+        keep_nodata: give the encoder NaN where an image has no data or lacks the band, in place of 0, the mean.
         title: what the progress bar says; there is one on a terminal only.
         quiet: show none there either.
 
@@ -123,6 +126,8 @@ def extract(
             images = read.images[0].to(device, non_blocking=True)
             gains = read.gains[0]
             normalized = normalize(images, mean=means, std=deviations, gains=gains, nodata=source.nodata)
+            if keep_nodata:
+                normalized.masked_fill_(_lacking(images, gains, source.nodata), math.nan)
             features = backbone(normalized).float()
             if x is None:
                 # One array of the final size: a list and its concatenation would hold everything twice.
@@ -144,6 +149,14 @@ def extract(
         rows=row,
         failures=source.failures(),
     )
+
+
+def _lacking(images: torch.Tensor, gains: torch.Tensor, nodata: float | None) -> torch.Tensor:
+    """Where samples [B, C, H, W] have no data, bool."""
+    band = (gains == 0).to(images.device)[:, :, None, None]
+    if images.is_floating_point():
+        return images.isnan() | band
+    return (images == nodata) | band if nodata is not None else band.expand_as(images)
 
 
 def _first(failures: list[tuple[str, str]]) -> str:

@@ -1,10 +1,12 @@
-"""How far from the truth a run's geo head places images."""
+"""How far from the truth a run's geo head places images, and how often it finds their cluster."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from geossl.config import LoaderConfig
@@ -12,7 +14,7 @@ from geossl.data.coordinates import lat_lon, place_coordinates
 from geossl.device import resolve_device
 from geossl.errors import UsageError
 from geossl.evaluate.features import check_bands, extract
-from geossl.geo import distance_km
+from geossl.geo import distance_km, nearest
 from geossl.models.heads import GeoHead, projection_head
 from geossl.models.weights import load_backbone, read_checkpoint
 from geossl.training.targets import level_vectors
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geossl.data.index import Index
+    from geossl.evaluate.features import Features
+
+
+_BATCH = 4096
+"""Features that the head reads at once."""
 
 
 class GeoErrors(NamedTuple):
@@ -35,6 +42,27 @@ class GeoErrors(NamedTuple):
     """Longitude of the predicted place, degrees, likewise."""
     km: NDArray[np.float64]
     """Great-circle distance to the image's place; NaN also where that has no coordinates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeoScores:
+    """Of test images whose places have coordinates."""
+
+    images: int
+    clusters: int
+    """Clusters of the finest level that the head predicts; 0 for the target vector."""
+    cluster_top1: float
+    """Share of the images whose predicted cluster is that of their place: the one with the nearest centroid. NaN
+    without clusters."""
+    km_median: float
+    """Great-circle distance from the predicted place to the image's, kilometres."""
+    km_mean: float
+
+    def line(self) -> str:
+        """For a reader."""
+        right = f"{100 * self.cluster_top1:.1f} % of {self.clusters} clusters right, " if self.clusters else ""
+        error = f"error median {self.km_median:,.0f} km, mean {self.km_mean:,.0f} km"
+        return f"geo head: {right}{error} ({self.images:,} test images)"
 
 
 class _Placer(nn.Module):
@@ -93,9 +121,56 @@ def geo_errors(
         loader=LoaderConfig(pack=pack, bands=bands, threads=threads, on_error="skip"),
         title="predicted places",
     )
-    vectors = np.full((len(index), 3), np.nan)
-    vectors[found.rows.numpy()] = found.x.double().numpy()
-    lat, lon = lat_lon(vectors[rows])
+    return _errors(found.x, found.rows, index=index, rows=rows)
+
+
+def score_geo(run: Path, found: Features, *, index: Index) -> GeoScores | None:
+    """Score the geo head of a run on test images, by their features.
+
+    Args:
+        run: as for `geo_errors`.
+        found: what the run's encoder makes of the images, read as the probe reads them.
+        index: the images' index.
+
+    Returns:
+        None if no image's place has coordinates, or the file, as one of an encoder's weights alone, has no geo head.
+
+    """
+    try:
+        projection, head = _load_head(run, found.x.shape[1])
+    except UsageError:
+        return None
+    with torch.no_grad():
+        vectors = torch.cat([head.place(head(projection(part))) for part in torch.split(found.x, _BATCH)])
+    errors = _errors(vectors, found.rows, index=index, rows=found.rows.numpy())
+    known = np.isfinite(errors.km)
+    if not known.any():
+        return None
+    right = np.nan
+    if len(head.centroids):
+        centroids = lat_lon(head.centroids.double().numpy())
+        true_lat, true_lon, _ = place_coordinates(index)
+        place = index.places[found.rows.numpy()][known]
+        predicted, true = (
+            nearest(*centroids, *points, k=1).rows[:, 0]
+            for points in ((errors.lat[known], errors.lon[known]), (true_lat[place], true_lon[place]))
+        )
+        right = float((predicted == true).mean())
+    km = errors.km[known]
+    return GeoScores(
+        images=len(km),
+        clusters=len(head.centroids),
+        cluster_top1=right,
+        km_median=float(np.median(km)),
+        km_mean=float(km.mean()),
+    )
+
+
+def _errors(vectors: Tensor, of: Tensor, *, index: Index, rows: NDArray[np.int64]) -> GeoErrors:
+    """The errors of the images of `rows`, by the predicted places of the rows `of`, unit vectors [M, 3]."""
+    every = np.full((len(index), 3), np.nan)
+    every[of.numpy()] = vectors.double().numpy()
+    lat, lon = lat_lon(every[rows])
     true_lat, true_lon, _ = place_coordinates(index)
     place = index.places[rows]
     known = np.isfinite(lat) & np.isfinite(true_lat[place])

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from geossl.errors import GeosslError, UsageError
-from geossl.evaluate.split import hold_out
+from geossl.errors import GeosslError
+from geossl.evaluate.validation import hold_out_places, merit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LR_GRID = (0.001, 0.01, 0.1, 1.0, 10.0, 30.0)
 """What `choose_lr` tries: 1 is the paper's, 30 MoCo's; longer features (a random encoder) need less."""
-VALIDATION_SHARE = 0.2
-"""Share of the training places that `choose_lr` sets aside."""
+PUBLISHED_LR = 1.0
+"""Where nothing is set aside to choose on: the paper's, or the next lower of the grid that does not diverge."""
 MOMENTUM = 0.9
 
 
@@ -105,8 +105,9 @@ def choose_lr(
 ) -> float:
     """The learning rate of `grid` with the best top-1 on held-out places of the training set.
 
-    A fifth of the places, drawn with `seed`, is set aside whole, so that no other date of a place helps to
-    recognise it. The earlier of equals wins; a rate that diverges is left out.
+    A fifth of each class's places is set aside whole, and equals are told apart, by `geossl.evaluate.validation`; a
+    rate that diverges is left out. Where most classes have a single place, nothing is set aside, and it is
+    `PUBLISHED_LR`.
 
     Args:
         x: training features, float32 [N, D].
@@ -117,23 +118,23 @@ def choose_lr(
         grid: learning rates to try.
 
     Raises:
-        UsageError: a single place, so that nothing can be set aside.
         GeosslError: every rate diverged.
 
     """
-    held = hold_out(places, share=VALIDATION_SHARE, seed=seed).to(x.device)
-    if held.all():
-        raise UsageError("the training images show a single place: no learning rate can be chosen; give --lr")
-    best_lr, best = None, -1.0
+    held = hold_out_places(places=places, labels=y, seed=seed).to(x.device)
+    if not held.any():
+        grid = tuple(sorted((lr for lr in grid if lr <= PUBLISHED_LR), reverse=True))
+    best_lr, best = None, (-1.0, 0.0)
     for lr in grid:
         try:
             weight, bias = fit_linear(x=x[~held], y=y[~held], classes=classes, lr=lr, seed=seed)
         except GeosslError:
             continue
-        guess = predict_linear(x=x[held], weight=weight, bias=bias).argmax(dim=1)
-        top1 = (guess == y[held]).double().mean().item()
-        if top1 > best:
-            best_lr, best = lr, top1
+        if not held.any():
+            return lr
+        found = merit(predict_linear(x=x[held], weight=weight, bias=bias), y[held])
+        if found > best:
+            best_lr, best = lr, found
     if best_lr is None:
         raise GeosslError(f"the linear classifier diverged at every learning rate of {grid}: give --lr")
     return best_lr

@@ -1,8 +1,4 @@
-"""How good the class probabilities are: top-1, top-5 and macro-F1, per image and per place.
-
-Per place is the paper's "temporal classification" (section 5.1): the probabilities of all images of a place
-are summed, and the place is one sample.
-"""
+"""How good guesses are, per image and per place: top-1, top-5, F1, calibration, and the figures of each class."""
 
 from __future__ import annotations
 
@@ -10,7 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+
+from geossl.evaluate.calibration import reliability
+from geossl.evaluate.guesses import Guesses, PlacedGuesses, guess_images, guess_places
+from geossl.evaluate.places import group_places
 
 if TYPE_CHECKING:
     import torch
@@ -24,13 +24,45 @@ class Scores:
     top1: float
     top5: float
     f1: float
+    """Macro-F1: the mean over the classes."""
+    f1_weighted: float
+    """The mean over the images: each class counts by its true images."""
+    ece: float
+    """Expected calibration error of the guesses (`geossl.evaluate.calibration`)."""
     place_top1: float
+    """These and the following are of places, by the sum of their images' probabilities."""
     place_top5: float
     place_f1: float
+    place_f1_weighted: float
+    place_ece: float
     images: int
     """Test images."""
     places: int
     """Places that they show."""
+    views_mean: float
+    """Test images of a place."""
+    views_median: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Of any guesses, of images or of places. Shares, 0..1; a top-5 as in `Scores`."""
+
+    top1: float
+    top5: float
+    f1: float
+    f1_weighted: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassScores:
+    """Figures of each of C classes; 0 where one would divide by 0."""
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    support: NDArray[np.int64]
+    """Images, or places, that are of the class."""
 
 
 def score(*, probabilities: torch.Tensor, labels: torch.Tensor, places: torch.Tensor) -> Scores:
@@ -46,33 +78,59 @@ def score(*, probabilities: torch.Tensor, labels: torch.Tensor, places: torch.Te
     predicted somewhere, so a class without test rows counts only if something was taken for it.
 
     """
-    probability = probabilities.double().cpu().numpy()
-    label = labels.cpu().numpy()
-    codes, place = np.unique(places.cpu().numpy(), return_inverse=True)
-    summed = np.zeros((len(codes), probability.shape[1]))
-    np.add.at(summed, place, probability)
-    seen = np.zeros(summed.shape, dtype=np.int64)
-    np.add.at(seen, (place, label), 1)
-    top1, top5, f1 = _score(probability, label)
-    place_top1, place_top5, place_f1 = _score(summed, seen.argmax(axis=1))
+    true = labels.cpu().numpy()
+    grouped = group_places(places=places.cpu().numpy(), labels=true)
+    by_sum, _ = guess_places(probabilities, grouped)
+    return score_guesses(PlacedGuesses(images=guess_images(probabilities, true), by_sum=by_sum, places=grouped))
+
+
+def score_guesses(made: PlacedGuesses) -> Scores:
+    """The scores of guesses of images, and of their places."""
+    image, place, views = rate(made.images), rate(made.by_sum), made.places.views
     return Scores(
-        top1=top1,
-        top5=top5,
-        f1=f1,
-        place_top1=place_top1,
-        place_top5=place_top5,
-        place_f1=place_f1,
-        images=len(label),
-        places=len(codes),
+        top1=image.top1,
+        top5=image.top5,
+        f1=image.f1,
+        f1_weighted=image.f1_weighted,
+        ece=reliability(made.images).ece,
+        place_top1=place.top1,
+        place_top5=place.top5,
+        place_f1=place.f1,
+        place_f1_weighted=place.f1_weighted,
+        place_ece=reliability(made.by_sum).ece,
+        images=len(made.images),
+        places=len(made.by_sum),
+        views_mean=float(views.mean()),
+        views_median=float(np.median(views)),
     )
 
 
-def _score(probability: NDArray[np.float64], label: NDArray[np.int64]) -> tuple[float, float, float]:
-    """Top-1, top-5 and macro-F1."""
-    own = np.take_along_axis(probability, label[:, None], axis=1)
-    # How many classes come before the true one; among equals the lower class is first, as in argmax.
-    earlier = np.arange(probability.shape[1]) < label[:, None]
-    rank = ((probability > own) | ((probability == own) & earlier)).sum(axis=1)
-    top5 = float((rank < 5).mean()) if probability.shape[1] > 5 else float("nan")
-    f1 = float(f1_score(label, probability.argmax(axis=1), average="macro", zero_division=0))
-    return float((rank == 0).mean()), top5, f1
+def rate(guesses: Guesses) -> Rates:
+    """The figures that do not look at confidences."""
+    f1 = {
+        average: float(f1_score(guesses.labels, guesses.guess, average=average, zero_division=0))
+        for average in ("macro", "weighted")
+    }
+    return Rates(
+        top1=float(guesses.right.mean()),
+        top5=float((guesses.rank < 5).mean()) if guesses.classes > 5 else float("nan"),
+        f1=f1["macro"],
+        f1_weighted=f1["weighted"],
+    )
+
+
+def score_classes(guesses: Guesses) -> ClassScores:
+    """Precision, recall and F1 of each class."""
+    figures = precision_recall_fscore_support(
+        guesses.labels, guesses.guess, labels=np.arange(guesses.classes), zero_division=0
+    )
+    return ClassScores(precision=figures[0], recall=figures[1], f1=figures[2], support=figures[3])
+
+
+def count_confusions(guesses: Guesses) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs (true class, guess) that occur, in order, and how often: int64 [M] each.
+
+    They are the entries of the confusion matrix that are not 0: of thousands of classes, the matrix has millions.
+    """
+    pairs, counts = np.unique(guesses.labels * guesses.classes + guesses.guess, return_counts=True)
+    return pairs // guesses.classes, pairs % guesses.classes, counts
