@@ -208,7 +208,7 @@ def _finished(out: Path, job: Mapping[str, Any]) -> EmbeddingFile | None:
 def _write_parts(parts: Parts, encoded: Iterable[Encoded], *, index: Index, total: int, earlier: int) -> list[Part]:
     """Write the parts that are left, and tell what all have. Raises GeosslError when too many images are unreadable."""
     allowed = math.ceil(MAX_FAILURES * total)
-    number = earlier // parts.part_rows
+    number = -(-earlier // parts.part_rows)  # the last part may be short
     done = [parts.about(i) for i in range(number)]
     bad = sum(len(part.failures) for part in done)
     waiting: list[Encoded] = []

@@ -132,5 +132,7 @@ def picture(index: Index, *, size: int, context: bool) -> NDArray[np.uint8]:
     values[~np.isfinite(values) | (values == (np.inf if source.nodata is None else source.nodata))] = np.nan
     known = values[np.isfinite(values)]
     low, high = np.percentile(known, PERCENTILES) if len(known) else (0.0, 1.0)
-    scaled = np.nan_to_num((values - low) / max(high - low, np.finfo(np.float32).tiny)).clip(0, 1)
+    # An even image stays even: what resampling rounds is no contrast.
+    span = max(high - low, 1e-5 * max(abs(low), abs(high)), np.finfo(np.float32).tiny)
+    scaled = np.nan_to_num((values - low) / span).clip(0, 1)
     return (255 * scaled + 0.5).astype(np.uint8)

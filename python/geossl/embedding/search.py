@@ -136,7 +136,8 @@ def search(file: EmbeddingFile, query: Query, *, k: int = 20, exclude_place: boo
         left_out = np.isin(positions, query.positions)
         if places is not None:
             left_out |= pc.is_in(table["location_id"], value_set=places, skip_nulls=True).to_numpy()
-        here = unit(embeddings(table)) @ direction
+        # The order of a product's sums depends on where a row lies in memory; equal tiles are to be equally similar.
+        here = (unit(embeddings(table)) @ direction).round(12)
         best = np.concatenate([best, positions[~left_out]])
         similarity = np.concatenate([similarity, here[~left_out]])
         order = np.lexsort((best, -similarity))[:k]
