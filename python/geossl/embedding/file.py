@@ -86,14 +86,17 @@ class EmbeddingFile:
 
     def take(self, positions: NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
         """The columns of the rows at `positions`, int64 [n], in that order."""
-        ends = np.cumsum(self._groups)
+        groups = np.searchsorted(np.cumsum(self._groups), positions, side="right")
         found, at = [], []
-        for group in np.unique(np.searchsorted(ends, positions, side="right")).tolist():
+        for group in np.unique(groups).tolist():
+            last = positions[groups == group].max()
             for first, table in self._read([group], columns):
                 mine = np.flatnonzero((positions >= first) & (positions < first + len(table)))
                 if len(mine):
                     found.append(table.take(positions[mine] - first))
                     at.append(mine)
+                if first + len(table) > last:
+                    break
         if not found:
             return pa.table({name: pa.nulls(0, self.schema.field(name).type) for name in columns})
         return pa.concat_tables(found).take(np.argsort(np.concatenate(at)))

@@ -105,11 +105,8 @@ def picture(index: Index, *, size: int, context: bool) -> NDArray[np.uint8]:
     """
     names = (index.table["band_names"][0].as_py() or "").lower().split(",")
     bands: int = index.table["bands"][0].as_py()
-    shown = (
-        [names.index(name) for name in ("red", "green", "blue")]
-        if {"red", "green", "blue"} <= set(names)
-        else [0, 1, 2]
-    )
+    rgb = ("red", "green", "blue")
+    shown = [names.index(name) for name in rgb] if set(rgb) <= set(names) else [0, 1, 2]
     if bands < 3:
         shown = [0, 0, 0]
     source = Loader(
@@ -125,9 +122,10 @@ def picture(index: Index, *, size: int, context: bool) -> NDArray[np.uint8]:
         loader=LoaderConfig(threads=1),
         slots=2,
     )
-    (image,) = (batch.images[0, 0].numpy().transpose(1, 2, 0)[:, :, shown].copy() for batch in source)
-    if image.dtype == np.uint8:
-        return image
+    (batch,) = source
+    image: NDArray[Any] = batch.images[0, 0].numpy().transpose(1, 2, 0)[:, :, shown]  # a copy: the pixels are lent
+    if source.bits == 8:
+        return image.astype(np.uint8, copy=False)
     values = image.astype(np.float64)
     values[~np.isfinite(values) | (values == (np.inf if source.nodata is None else source.nodata))] = np.nan
     known = values[np.isfinite(values)]
@@ -135,4 +133,5 @@ def picture(index: Index, *, size: int, context: bool) -> NDArray[np.uint8]:
     # An even image stays even: what resampling rounds is no contrast.
     span = max(high - low, 1e-5 * max(abs(low), abs(high)), np.finfo(np.float32).tiny)
     scaled = np.nan_to_num((values - low) / span).clip(0, 1)
-    return (255 * scaled + 0.5).astype(np.uint8)
+    shades: NDArray[np.uint8] = (255 * scaled + 0.5).astype(np.uint8)
+    return shades

@@ -136,8 +136,7 @@ def search(file: EmbeddingFile, query: Query, *, k: int = 20, exclude_place: boo
         left_out = np.isin(positions, query.positions)
         if places is not None:
             left_out |= pc.is_in(table["location_id"], value_set=places, skip_nulls=True).to_numpy()
-        # The order of a product's sums depends on where a row lies in memory; equal tiles are to be equally similar.
-        here = (unit(embeddings(table)) @ direction).round(12)
+        here = _cosine(embeddings(table), direction)
         best = np.concatenate([best, positions[~left_out]])
         similarity = np.concatenate([similarity, here[~left_out]])
         order = np.lexsort((best, -similarity))[:k]
@@ -154,6 +153,15 @@ def unit(x: NDArray[np.float32]) -> NDArray[np.float64]:
     length = np.linalg.norm(wide, axis=1, keepdims=True)
     scaled: NDArray[np.float64] = wide / np.where(length > 0, length, 1)
     return scaled
+
+
+def _cosine(x: NDArray[np.float32], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosines of vectors [n, D] with one of length 1, float64 [n]; 0 of zeros."""
+    wide = x.astype(np.float64)
+    length = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+    # The order of a product's sums depends on where a row lies in memory; equal tiles are to be equally similar.
+    cosine: NDArray[np.float64] = (wide @ direction / np.where(length > 0, length, 1)).round(12)
+    return cosine
 
 
 def _at_row(file: EmbeddingFile, row: int) -> NDArray[np.int64]:
