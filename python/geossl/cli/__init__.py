@@ -11,9 +11,11 @@ from pydantic import ValidationError as SettingsError
 from geossl import __version__
 from geossl.cli.data import app as data_app
 from geossl.cli.demo import demo
+from geossl.cli.embed import embed
 from geossl.cli.neuco import neuco
 from geossl.cli.probe import probe
 from geossl.cli.recipes import app as recipes_app
+from geossl.cli.search import search
 from geossl.cli.train import train
 from geossl.config import explain
 from geossl.errors import GeosslError, UsageError
@@ -37,6 +39,8 @@ app.command(data_app)
 app.command(train)
 app.command(probe)
 app.command(neuco)
+app.command(embed)
+app.command(search)
 app.command(recipes_app)
 
 
