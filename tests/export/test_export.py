@@ -13,7 +13,7 @@ import torchvision
 import yaml
 from safetensors.torch import load_file
 
-from geossl.cli import main
+from geossl.cli import app, main
 from geossl.config import make_config
 from geossl.data.index import Index
 from geossl.errors import GeosslError, UsageError
@@ -198,7 +198,13 @@ def test_the_card_says_what_the_weights_are(planet: Path, tmp_path):
     assert "`geossl probe` had not been run" in (tmp_path / "early" / "README.md").read_text()
     scores = {"top1": 0.5, "f1": 0.25, "place_top1": 0.75, "place_f1": None}
     row = {"encoder": "geo_tp", "method": "linear", "scores": scores, "intervals": {"top1": [0.4, 0.6]}}
-    report = {"classes": 10, "test_images": 51, "test_places": 15, "rows": [row], "notes": ["something to know"]}
+    report = {
+        "classes": 10,
+        "test_images": 51,
+        "test_places": 15,
+        "rows": [row, row | {"labels": 10.0}],
+        "notes": ["something to know"],
+    }
     (run / "probe.json").write_text(json.dumps(report))
     done = export_encoder(run, out=tmp_path / "out", format="timm")
     text = (tmp_path / "out" / "README.md").read_text()
@@ -211,6 +217,7 @@ def test_the_card_says_what_the_weights_are(planet: Path, tmp_path):
     assert f"- latitudes: {min(lat):.2f} to {max(lat):.2f} degrees\n" in text
     assert "| encoder | method | top-1 | macro-F1 | place top-1 | place macro-F1 |" in text
     assert "| geo_tp | linear | 50.00 [40.00, 60.00] | 25.00 | 75.00 | - |" in text
+    assert "| geo_tp | linear, 10 % of the labels | 50.00" in text
     assert "- something to know" in text
     assert "- epochs: 2, steps: 12, batch: 256, seed: 0" in text
     said = done.description
@@ -281,3 +288,23 @@ def test_the_command_tells_what_it_did(tmp_path, capsys):
     told = capsys.readouterr().out.splitlines()
     assert told[0] == f"weights: {tmp_path / 'plain.pth'}: a state_dict; left out: fc"
     assert told[1] == "normalisation: ImageNet's mean and deviation, assumed: the file does not say"
+
+
+DOC = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_page_are_known():
+    commands = [line.split()[1:] for line in DOC.splitlines() if line.startswith("geossl ")]
+    assert len(commands) >= 9
+    for words in commands:
+        app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_the_description_of_the_page_is_believed(tmp_path):
+    (text,) = re.findall(r"```json\n(.*?)```", DOC, flags=re.DOTALL)
+    said = json.loads(text) | {"arch": "timm/test_resnet"}
+    torch.save(timm.create_model("test_resnet", in_chans=13, num_classes=0).state_dict(), tmp_path / said["weights"])
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    loaded = load_backbone(tmp_path / said["weights"])
+    assert loaded.bands == 13
+    assert loaded.std == pytest.approx((10_000 / 65_535,) * 13, rel=1e-4)

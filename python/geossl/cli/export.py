@@ -40,12 +40,11 @@ def export(
         Replace the folder, if it is one that was exported.
     """
     from geossl.export.encoder import export_encoder
-    from geossl.models.source import OWN
 
     done = export_encoder(run, out=out, format=format, backbone=backbone, force=force)
     said = done.description
-    if done.source is not None and done.source.form != OWN:
-        print("\n".join(done.source.lines()))
+    for note in done.notes:
+        print(note)
     size = done.weights.stat().st_size / 2**20
     tried = "" if format == "onnx" else ", read again: the same features"
     print(f"{said['arch']}, {said['num_features']} features, {size:,.1f} MiB{tried}")

@@ -69,20 +69,22 @@ def _front(said: Mapping[str, Any], *, arm: str | None) -> str:
 
 def _what(encoder: LoadedBackbone, said: Mapping[str, Any]) -> str:
     arm = encoder.settings.get("arm")
-    method = f"trained by {_ARMS[arm]} " if arm in _ARMS else "read from a file in others' form "
-    cite = ""
+    method = f"trained by {_ARMS[arm]}" if arm in _ARMS else "read from a file in others' form"
+    heads = (
+        "a run's projection and geo head are"
+        if said["format"] == "moco"
+        else "no projection, geo head or classifier is"
+    )
+    text = (
+        f"An encoder of images, {encoder.name}, {method} (geossl {said['geossl']['version']}). It gives "
+        f"{encoder.num_features} features an image; {heads} with it."
+    )
     if arm in _ARMS and arm != "supervised":
-        cite = (
+        text += (
             "\n\nThe method is that of Ayush et al., *Geography-Aware Self-Supervised Learning*, ICCV 2021, "
             "[arXiv 2011.09980](https://arxiv.org/abs/2011.09980)."
         )
-    return (
-        f"An encoder of images, {encoder.name}, {method}(geossl {said['geossl']['version']}). It gives "
-        f"{encoder.num_features} features an image; its classifier, projection and geo head are not in it.{cite}"
-        if said["format"] != "moco"
-        else f"An encoder of images, {encoder.name}, {method}(geossl {said['geossl']['version']}), in the form of "
-        f"MoCo's checkpoints.{cite}"
-    )
+    return text
 
 
 def _images(encoder: LoadedBackbone) -> str:
@@ -139,7 +141,7 @@ def _data(settings: Mapping[str, Any], index_hash: str | None) -> list[str]:
 def _evaluation(run: Path) -> str:
     try:
         report = json.loads((run / "probe.json").read_text(encoding="utf-8"))
-        rows = [(row["encoder"], row["method"], row["scores"], row.get("intervals") or {}) for row in report["rows"]]
+        rows = [(row["encoder"], _method(row), row["scores"], row.get("intervals") or {}) for row in report["rows"]]
         about = f"Frozen encoder, {report['classes']} classes, {report['test_images']:,} test images of "
         about += f"{report['test_places']:,} places, per cent"
     except (OSError, ValueError, KeyError, TypeError):
@@ -153,6 +155,11 @@ def _evaluation(run: Path) -> str:
     intervals = any(inner for *_, inner in rows)
     about += ", with 95 % intervals" if intervals else ""
     return "\n".join([f"{about}:", "", *lines, *(["", *(f"- {note}" for note in report.get("notes", []))])]).rstrip()
+
+
+def _method(row: Mapping[str, Any]) -> str:
+    share = row.get("labels", 100)
+    return str(row["method"]) if share == 100 else f"{row['method']}, {share:g} % of the labels"
 
 
 def _score(value: float | None, interval: list[float] | None) -> str:

@@ -18,8 +18,6 @@ from geossl.models.weights import load_backbone
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geossl.models.source import Source
-
 CARD = "README.md"
 """Name of the model card, which Hugging Face shows."""
 
@@ -33,8 +31,8 @@ class Exported:
     """The file with the weights in it."""
     description: dict[str, Any]
     """What config.json says."""
-    source: Source | None
-    """What the weights were read from."""
+    notes: list[str]
+    """What of others' weights was read, and their normalisation; of a run's, nothing."""
 
 
 def export_encoder(
@@ -84,7 +82,7 @@ def export_encoder(
         raise UsageError(f"{out}: cannot be written ({e.strerror})") from e
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return Exported(folder=out, weights=out / FILES[format], description=said, source=encoder.source)
+    return Exported(folder=out, weights=out / FILES[format], description=said, notes=encoder.notes)
 
 
 def _check_free(out: Path, *, force: bool) -> None:

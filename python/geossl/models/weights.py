@@ -17,7 +17,7 @@ from geossl.errors import UsageError
 from geossl.models.backbone import TIMM, Encoder, build_backbone, full_name
 from geossl.models.forms import by_number, named_by_layer, recognise
 from geossl.models.reading import CHECKPOINT, DESCRIPTION, checkpoint_file, read, read_checkpoint
-from geossl.models.source import IMAGENET_MEAN, IMAGENET_STD, Source, about_of, source_of
+from geossl.models.source import IMAGENET_MEAN, IMAGENET_STD, OWN, Source, about_of, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,6 +69,11 @@ class LoadedBackbone:
     def num_features(self) -> int:
         """Width of the feature."""
         return self.module.num_features
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of results with others' weights has to know: what of the file is used, its normalisation."""
+        return [] if self.source is None or self.source.form == OWN else self.source.lines()
 
     @property
     def chosen_bands(self) -> list[str] | None:

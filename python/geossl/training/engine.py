@@ -176,11 +176,8 @@ def _start_lines(source: Source, config: TrainConfig) -> list[str]:
     own = [config.color.mean, config.color.std]
     if [source.mean, source.std] == own or len(source.mean) != len(config.color.mean or ()):
         return [weights]
-    want = " ".join(
-        f"--color.{name} {' '.join(f'{value:g}' for value in values)}"
-        for name, values in (("mean", source.mean), ("std", source.std))
-    )
-    return [weights, f"they expect another normalisation than this run's ({source.normalisation}): {want}"]
+    want = f"color.mean {list(source.mean)}, color.std {list(source.std)}"
+    return [weights, f"the weights expect another normalisation than the run's: {want} ({source.normalisation})"]
 
 
 def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
