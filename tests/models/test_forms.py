@@ -7,10 +7,12 @@ import pytest
 import timm
 import torch
 from published import (
+    MLP,
     densecl,
     dino,
     features_of,
     lightly,
+    moco,
     moco_v1,
     moco_v2,
     moco_v3,
@@ -30,6 +32,7 @@ from published import (
 from safetensors.torch import save_file
 from torchvision.models import ResNet18_Weights, resnet18
 
+from geossl.cli import main
 from geossl.errors import UsageError
 from geossl.models.backbone import build_backbone
 from geossl.models.forms import recognise
@@ -280,3 +283,12 @@ def test_imagenets_weights_from_torchvisions_cache(cache, monkeypatch):
     ):
         with pytest.raises(UsageError, match=message):
             load_backbone(IMAGENET, backbone=backbone)
+
+
+def test_the_probe_says_what_the_weights_are(planet, tmp_path, capsys):
+    model = trained(lambda: timm.create_model("test_resnet", num_classes=10))
+    torch.save(moco(model, head=MLP, arch="timm/test_resnet"), tmp_path / "moco.pth.tar")
+    assert main(["probe", str(tmp_path / "moco.pth.tar"), "--data", str(planet), "--lr", "0.1"]) == 0
+    said = capsys.readouterr().out
+    assert f"weights: {tmp_path / 'moco.pth.tar'}: MoCo's form, the query encoder; left out: fc, encoder_k" in said
+    assert "normalisation: ImageNet's mean and deviation, by MoCo's form\n" in said

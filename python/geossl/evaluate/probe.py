@@ -216,7 +216,10 @@ def probe(
         test_places=len(torch.unique(test.places)),
         classes=len(used),
         rows=results,
-        notes=split.notes + _crops_note(index, split.train, crops) + _unreadable(train.failures + test.failures),
+        notes=trained.notes
+        + split.notes
+        + _crops_note(index, split.train, crops)
+        + _unreadable(train.failures + test.failures),
     )
     report.write((run if run.is_dir() else run.parent) / "probe.json")
     return report
