@@ -11,7 +11,7 @@ from geossl._core import __version__
 
 if TYPE_CHECKING:
     from geossl import augment, geo, losses
-    from geossl.api import load_backbone, train
+    from geossl.api import export_encoder, load_backbone, train
     from geossl.config import ColorConfig, CropConfig, LoaderConfig, PairsConfig, TrainConfig, make_config
     from geossl.data.clusters import Clusters
     from geossl.data.coordinates import unit_vectors
@@ -37,6 +37,7 @@ else:
         "GeoHead": "models.heads",
         "MoCo": "models.moco",
         "build_encoder": "models.moco",
+        "export_encoder": "api",
         "load_backbone": "api",
         "train": "api",
     }
@@ -71,6 +72,7 @@ __all__ = [
     "__version__",
     "augment",
     "build_encoder",
+    "export_encoder",
     "geo",
     "load_backbone",
     "losses",

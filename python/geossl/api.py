@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from geossl.config import make_config
 from geossl.errors import UsageError
+from geossl.export import encoder as exporting
 from geossl.models import weights
 from geossl.recipes import read_recipe
 from geossl.training import engine
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.config import TrainConfig
+    from geossl.export.formats import Format
     from geossl.models.weights import LoadedBackbone
     from geossl.training.engine import TrainResult
     from geossl.training.resume import Resume
@@ -73,7 +75,8 @@ def load_backbone(path: str | Path, *, backbone: str | None = None) -> LoadedBac
     torch.Size([2, 512])
 
     Args:
-        path: a run's folder, a checkpoint in MoCo's form, or a library's state_dict.
+        path: a run's folder or an exported one, a checkpoint in MoCo's form or others' (see `geossl.models.forms`), a
+            library's state_dict, or `imagenet`, torchvision's weights in its cache.
         backbone: the model, for a file that does not name it, such as `resnet50`.
 
     Raises:
@@ -81,3 +84,37 @@ def load_backbone(path: str | Path, *, backbone: str | None = None) -> LoadedBac
 
     """
     return weights.load_backbone(Path(path), backbone=backbone)
+
+
+def export_encoder(
+    run: str | Path,
+    *,
+    out: str | Path,
+    format: Format,  # noqa: A002 - as the option is called
+    backbone: str | None = None,
+    force: bool = False,
+) -> Path:
+    """Write a trained encoder for another program, as `geossl export` does: weights, config.json and a model card.
+
+    >>> import geossl, timm
+    >>> folder = geossl.export_encoder("run", out="exported", format="timm")
+    >>> timm.create_model(f"local-dir:{folder}", pretrained=True).num_features
+    512
+
+    Args:
+        run: a run's folder, or another file that `load_backbone` reads.
+        out: folder to make.
+        format: torchvision, timm, torchgeo, moco or onnx.
+        backbone: the model, for a file that does not name it.
+        force: replace `out`, where it is an exported folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: there is no such run, the format has no such model, or `out` exists. Nothing has been written.
+        GeosslError: what the format needs is not installed, or the disk is full.
+
+    """
+    done = exporting.export_encoder(Path(run), out=Path(out), format=format, backbone=backbone, force=force)
+    return done.folder

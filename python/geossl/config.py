@@ -236,8 +236,9 @@ class TrainConfig(Section):
     out: Path
     """Folder of the run."""
     init_from: Path | None = None
-    """Start from these weights: a run's folder, a checkpoint in MoCo's form, or a state_dict of torchvision or timm
-    (.pth, .safetensors); RGB weights fit images of any bands. By default the weights are random."""
+    """Start from these weights: a run's folder, a checkpoint in one of the forms of docs/weights.md (MoCo's, the
+    paper's, SeCo's, ...), a state_dict of torchvision or timm (.pth, .safetensors), or imagenet, torchvision's in its
+    cache; RGB weights fit images of any bands. By default the weights are random."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seed of everything random."""
     epochs: int = Field(200, ge=1)

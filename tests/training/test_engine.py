@@ -258,12 +258,36 @@ def test_a_run_starts_from_the_weights_of_a_file(data, arm):
     theirs = resnet18(weights=None)
     torch.save(theirs.state_dict(), data.parent / "weights.pth")
     still = {"lr": 1e-20, "weight_decay": 0}
-    result, _ = run(data, arm=arm, epochs=1, optim=still, init_from=data.parent / "weights.pth")
+    result, text = run(data, arm=arm, epochs=1, optim=still, init_from=data.parent / "weights.pth")
+    assert f"weights: {data.parent / 'weights.pth'}: a state_dict; left out: fc\n" in text
+    assert "expect another normalisation" not in text
     saved = load(result)["state_dict"]
     for encoder in ("encoder_q", "encoder_k") if arm == "geo_tp" else ("encoder_q",):
         for name, value in theirs.named_parameters():
             if not name.startswith("fc."):
                 torch.testing.assert_close(saved[f"module.{encoder}.{name}"], value)
+
+
+def test_weights_that_expect_another_normalisation(data):
+    first, _ = run(data, epochs=1, color={"mean": [0.5, 0.25, 0.5], "std": [0.25, 0.5, 0.5]})
+    _, text = run(data, epochs=1, out=data.parent / "second", init_from=first.run)
+    assert "a checkpoint of geossl, the query encoder; left out: " in text
+    want = "color.mean [0.5, 0.25, 0.5], color.std [0.25, 0.5, 0.5] (as a checkpoint of geossl has it)"
+    assert f"the weights expect another normalisation than the run's: {want}" in text
+
+
+def test_imagenets_weights_are_looked_for_before_anything_starts(data, monkeypatch):
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(data.parent / "hub"))
+    monkeypatch.chdir(data.parent)
+    with pytest.raises(UsageError, match=r"imagenet: .*hub/checkpoints/resnet18-\w+\.pth is not there") as e:
+        run(data, init_from="imagenet")
+    assert "https://download.pytorch.org/models/resnet18-" in str(e.value)
+    assert not (data.parent / "run").exists()
+    (data.parent / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(resnet18(weights=None).state_dict(), str(e.value).split()[1])
+    result, text = run(data, epochs=1, init_from="imagenet")
+    assert "a state_dict; left out: fc" in text
+    assert load(result)["geossl"]["config"]["init_from"] == "imagenet"
 
 
 def test_a_resumed_run_does_not_need_the_file(data, monkeypatch):

@@ -12,6 +12,7 @@ from geossl import __version__
 from geossl.cli.data import app as data_app
 from geossl.cli.demo import demo
 from geossl.cli.embed import embed
+from geossl.cli.export import export
 from geossl.cli.neuco import neuco
 from geossl.cli.probe import probe
 from geossl.cli.recipes import app as recipes_app
@@ -41,6 +42,7 @@ app.command(probe)
 app.command(neuco)
 app.command(embed)
 app.command(search)
+app.command(export)
 app.command(recipes_app)
 
 

@@ -46,7 +46,8 @@ def probe(
     Parameters
     ----------
     run
-        Folder of a run, a checkpoint, or weights of torchvision or timm (.pth, .safetensors).
+        Folder of a run or an exported one, a checkpoint in one of the forms of docs/weights.md, weights of torchvision
+        or timm (.pth, .safetensors), or imagenet, torchvision's weights in its cache.
     data
         Index with categories.
     backbone

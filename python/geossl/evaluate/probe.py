@@ -176,7 +176,7 @@ def probe(
         classes=len(categories),
         rows=made.rows,
         geo=geo,
-        notes=split.notes + _crops_note(index, split.train, crops) + unreadable,
+        notes=trained.notes + split.notes + _crops_note(index, split.train, crops) + unreadable,
         details=made.details,
     )
     report.write(folder / "probe.json")

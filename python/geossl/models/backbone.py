@@ -30,8 +30,10 @@ class Encoder(nn.Module):
     body have nothing before them: with a ResNet of torchvision they are those of the paper's checkpoints.
     """
 
-    def __init__(self, body: Body, *, num_features: int) -> None:
+    def __init__(self, body: Body, *, name: str, num_features: int) -> None:
         super().__init__()
+        self.name = name
+        """The model, with its library: torchvision's own name, or `timm/NAME`."""
         self.body = body.module
         self.fc: nn.Module = nn.Identity()
         self.num_features = num_features
@@ -72,7 +74,7 @@ def build_backbone(name: str, *, bands: int, seed: int, size: int = 224, stem: S
         if stem == "small":
             _make_small(body.module, name=name, bands=bands)
     _drop_nothing(body.module)
-    return Encoder(body, num_features=_width(body.module, name=name, bands=bands, size=size))
+    return Encoder(body, name=name, num_features=_width(body.module, name=name, bands=bands, size=size))
 
 
 def full_name(name: str) -> str:

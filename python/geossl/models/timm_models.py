@@ -22,11 +22,16 @@ def names() -> list[str]:
 
 def build(name: str, *, bands: int, size: int) -> Body:
     """The model with fresh weights from torch's generator; nothing is downloaded."""
+    module: nn.Module = timm.create_model(name, pretrained=False, **arguments(name, bands=bands, size=size))
+    return Body(module, classifier=_several(module, "classifier"), first=_several(module, "first_conv"))
+
+
+def arguments(name: str, *, bands: int, size: int) -> dict[str, Any]:
+    """What the model's constructor has to know."""
     about = timm.get_pretrained_cfg(name)
     # Others take images of any size, and have no such argument.
-    sized: dict[str, Any] = {"img_size": size} if about is not None and about.fixed_input_size else {}
-    module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, in_chans=bands, **sized)
-    return Body(module, classifier=_several(module, "classifier"), first=_several(module, "first_conv"))
+    sized = {"img_size": size} if about is not None and about.fixed_input_size else {}
+    return {"num_classes": 0, "in_chans": bands} | sized
 
 
 def _several(module: nn.Module, what: str) -> tuple[str, ...]:

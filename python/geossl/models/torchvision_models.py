@@ -27,7 +27,7 @@ def build(name: str, *, bands: int, size: int) -> Body:
     Its last layer, which gives the classes, is the identity; its first convolution is drawn again where the images
     have other than three bands.
     """
-    module: nn.Module = models.get_model(name, weights=None, **_arguments(name, size))
+    module: nn.Module = models.get_model(name, weights=None, **arguments(name, size=size))
     classifier = [key for key, layer in module.named_modules() if _outputs(layer) == _CLASSES][-1]
     module.set_submodule(classifier, nn.Identity())
     first = next(key for key, layer in module.named_modules() if isinstance(layer, nn.Conv2d))
@@ -36,7 +36,7 @@ def build(name: str, *, bands: int, size: int) -> Body:
     return Body(module, classifier=(classifier, *_AUXILIARY.get(name, ())), first=(first,))
 
 
-def _arguments(name: str, size: int) -> dict[str, object]:
+def arguments(name: str, *, size: int) -> dict[str, object]:
     """What the model's constructor has to know."""
     if name.startswith("vit_"):
         return {"image_size": size}

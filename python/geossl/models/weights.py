@@ -6,30 +6,39 @@ import re
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file
 from torchvision.models import DenseNet, VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from geossl.errors import UsageError
-from geossl.models.backbone import Encoder, build_backbone, full_name
-from geossl.renamed import migrate
+from geossl.models.backbone import TIMM, Encoder, build_backbone, full_name
+from geossl.models.forms import by_number, named_by_layer, recognise
+from geossl.models.reading import CHECKPOINT, DESCRIPTION, checkpoint_file, read, read_checkpoint
+from geossl.models.source import IMAGENET_MEAN, IMAGENET_STD, OWN, Source, about_of, source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-CHECKPOINT = "checkpoints/last.pt"
-"""Where a run folder keeps its checkpoint."""
-_ENCODER = "module.encoder_q."
+__all__ = [
+    "CHECKPOINT",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "LoadedBackbone",
+    "Source",
+    "checkpoint_file",
+    "inflate",
+    "init_backbone",
+    "load_backbone",
+    "random_backbone",
+    "read_checkpoint",
+]
+
 _RGB = ("red", "green", "blue")
 
 
@@ -51,11 +60,20 @@ class LoadedBackbone:
     """Side of the views it was trained on, pixels."""
     settings: dict[str, Any]
     """The run's settings as `TrainConfig` dumps them; empty for a file that is not geossl's."""
+    band_names: tuple[str, ...] | None = None
+    """Names of its bands, where the weights' maker has said them."""
+    source: Source | None = None
+    """Where the weights are from; None for random ones."""
 
     @property
     def num_features(self) -> int:
         """Width of the feature."""
         return self.module.num_features
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of results with others' weights has to know: what of the file is used, its normalisation."""
+        return [] if self.source is None or self.source.form == OWN else self.source.lines()
 
     @property
     def chosen_bands(self) -> list[str] | None:
@@ -71,53 +89,54 @@ class LoadedBackbone:
 
 
 def load_backbone(path: Path, *, backbone: str | None = None) -> LoadedBackbone:
-    """The trained encoder of a run folder, of a checkpoint file in MoCo's form, or of a library's file of weights.
+    """The trained encoder of a run folder or an exported one, of others' checkpoints, or of a library's weights.
 
-    A file without geossl's own part (the authors' checkpoints, or torchvision's and timm's state_dicts) is taken to be
-    trained at 224 pixels and normalised with the model's own mean and std (timm) or ImageNet's.
+    `geossl.models.forms` has the forms that are known. Every weight of the backbone has to be in the file, and no
+    other but heads, queues and further encoders, which `source` names. Mean and std are the run's, or those that
+    config.json beside the file says, or those of the form's programs, or the model's own; `source.normalisation` tells.
+    A file that does not say so is taken to be trained at 224 pixels.
 
     Args:
-        path: a run's folder, a checkpoint, or a state_dict (.pth, .safetensors).
-        backbone: the model, for a file that does not name it; as `build_backbone` takes it.
+        path: a run's folder or an exported one, a checkpoint, or a state_dict (.pth, .safetensors); or `imagenet`,
+            torchvision's weights in its cache.
+        backbone: the model, for a file that does not name it; as `build_backbone` takes it. Where a file names one that
+            both libraries have, `timm/NAME` says that it is timm's.
 
     Raises:
-        UsageError: there is no such run or file, the run has no checkpoint yet, the model is not known or another, or
-            the weights do not fit it.
+        UsageError: there is no such run or file, the run has no checkpoint yet, the model is not known or another, the
+            weights do not fit it, or they are for other than three bands and no normalisation is given with them.
 
     """
-    file, content = _read(path)
-    weights = _weights(file, content)
-    own, named = content.get("geossl", {}), content.get("arch", backbone)
-    if named is None:
-        raise UsageError(f"{file}: does not say which model it is of; name it, as with --backbone resnet50")
-    try:
-        name = full_name(str(named))
-    except UsageError as e:
-        raise UsageError(f"{file}: {e}") from e
-    if backbone is not None and full_name(backbone) != name:
-        raise UsageError(f"{file}: is of a {name}, not of a {backbone}")
-    settings = own.get("config", {})
-    size = settings.get("crop", {}).get("size", 224)
+    file, content = read(path, backbone=backbone)
+    found, about = recognise(file, content), about_of(file, content)
+    name = _name(file, about.get("arch") or found.arch or content.get("arch"), backbone, own="geossl" in content)
+    settings, size = about.get("settings", {}), about.get("size", 224)
     stem = settings.get("model", {}).get("stem", "imagenet")
-    bands = own.get("bands", len(_RGB))
+    bands = about.get("bands", len(_RGB))
     module = build_backbone(name, bands=bands, seed=0, size=size, stem=stem)
-    state = _in_own_form(weights, module, file=file)
-    if not own and (found := _bands_of(state, module)) not in {None, bands}:
-        raise UsageError(f"{file}: {found} bands, and no normalisation is stored with them")
+    source = source_of(file, path=path, found=found, about=about, encoder=module)
+    state = _in_own_form(found.weights, module, file=file)
+    has = _bands_of(state, module)
+    if ("bands" not in about and has not in {None, bands}) or len(source.mean) != bands:
+        raise UsageError(
+            f"{file}: {has} bands, and no normalisation is stored with them; say it in a {DESCRIPTION} beside the file "
+            "(docs/weights.md)"
+        )
     _load(module, state, said=f"{file}: the weights do not fit a {name}")
-    about = getattr(module.body, "pretrained_cfg", {})
     return LoadedBackbone(
         module=_freeze(module),
         name=name,
         bands=bands,
-        mean=tuple(own.get("mean", about.get("mean", IMAGENET_MEAN))),
-        std=tuple(own.get("std", about.get("std", IMAGENET_STD))),
+        mean=source.mean,
+        std=source.std,
         size=size,
         settings=settings,
+        band_names=tuple(about["band_names"]) if "band_names" in about else None,
+        source=source,
     )
 
 
-def init_backbone(encoder: Encoder, path: Path, *, band_names: Sequence[str] | None) -> None:
+def init_backbone(encoder: Encoder, path: Path, *, band_names: Sequence[str] | None) -> Source:
     """Give an encoder the weights of a file, made for RGB or for as many bands as it has.
 
     The file is what `load_backbone` reads; what reads the feature (`fc`) is left alone. RGB weights are spread over
@@ -125,26 +144,33 @@ def init_backbone(encoder: Encoder, path: Path, *, band_names: Sequence[str] | N
 
     Args:
         encoder: what `build_backbone` gives, or with another `fc`.
-        path: the run or file.
+        path: the run or file; `imagenet` are torchvision's weights in its cache.
         band_names: names of the encoder's bands, where they are known.
+
+    Returns:
+        What the file is, and the normalisation that its weights expect.
 
     Raises:
         UsageError: it is no such file, or its weights do not fit, or not all.
 
     """
-    file, content = _read(path)
-    state = _in_own_form(_weights(file, content), encoder, file=file)
+    file, content = read(path, backbone=encoder.name)
+    found, about = recognise(file, content), about_of(file, content)
+    source = source_of(file, path=path, found=found, about=about, encoder=encoder)
+    state = _in_own_form(found.weights, encoder, file=file)
     has, needs = _bands_of(state, encoder), _bands_of(encoder.body.state_dict(), encoder)
     if has != needs and None not in {has, needs} and has != len(_RGB):
         raise UsageError(
             f"init_from: {file} has weights for {has} bands, and the images have {needs}: "
             "weights for 3 bands (RGB) fit any number, others their own"
         )
-    # A run of ours may be of any three bands; others of three are RGB.
-    if has == len(_RGB) and needs is not None and not (needs == has and (band_names is None or "geossl" in content)):
+    # Three bands that a run was trained on may be any; others' are RGB.
+    of_run = bool(about.get("settings")) or "geossl" in content
+    if has == len(_RGB) and needs is not None and not (needs == has and (band_names is None or of_run)):
         for name in encoder.first:
             state[f"{name}.weight"] = inflate(state[f"{name}.weight"], band_names, bands=needs)
     _load(encoder, state, said=f"init_from: {file}: the weights do not fit model.backbone")
+    return source
 
 
 def inflate(weight: Tensor, names: Sequence[str] | None, *, bands: int) -> Tensor:
@@ -176,58 +202,30 @@ def random_backbone(like: LoadedBackbone, *, seed: int) -> LoadedBackbone:
     """The same architecture and preparation of images with random weights: the baseline of every probe."""
     stem = like.settings.get("model", {}).get("stem", "imagenet")
     module = build_backbone(like.name, bands=like.bands, seed=seed, size=like.size, stem=stem)
-    return replace(like, module=_freeze(module))
+    return replace(like, module=_freeze(module), source=None)
 
 
-def read_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint of a run folder, or of a file: where it is, and its contents, on the CPU.
-
-    Only tensors and plain containers are read, never code. Raises UsageError as `load_backbone` does.
-    """
-    file, checkpoint = _read(path)
-    if not isinstance(checkpoint.get("state_dict"), Mapping):
-        raise UsageError(f"{file}: not a checkpoint of a run: it has no state_dict")
-    return file, checkpoint
-
-
-def checkpoint_file(path: Path) -> Path:
-    """The checkpoint of a run folder, or the file itself. Raises UsageError if there is none."""
-    file = path / CHECKPOINT if path.is_dir() else path
-    if not path.exists():
-        raise UsageError(f"{path}: no such run or checkpoint")
-    if not file.is_file():
-        raise UsageError(f"{path}: no checkpoint yet ({CHECKPOINT}); train it first, or give a run's folder")
-    return file
-
-
-def _read(path: Path) -> tuple[Path, dict[str, Any]]:
-    file = checkpoint_file(path)
+def _name(file: Path, named: object, backbone: str | None, *, own: bool) -> str:
+    """The model's full name: as the file names it, or as the user does."""
+    if named is None and backbone is None:
+        raise UsageError(f"{file}: does not say which model it is of; name it, as with --backbone resnet50")
+    wanted = None if backbone is None else full_name(backbone)
     try:
-        if file.suffix == ".safetensors":
-            return file, dict(load_file(file))
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as e:
-        raise UsageError(f"{file}: cannot be read: {e}") from e
-    except Exception as e:  # torch.load and unpickling raise whatever foreign bytes lead them to
-        raise UsageError(f"{file}: not a checkpoint, or a damaged one ({type(e).__name__})") from e
-    if not isinstance(checkpoint, Mapping):
-        raise UsageError(f"{file}: not a checkpoint of a run: it has no state_dict")
-    own = checkpoint.get("geossl", {})
-    if "config" in own:
-        own["config"] = migrate(own["config"])
-    return file, dict(checkpoint)
+        name = full_name(str(named)) if named is not None else None
+    except UsageError as e:
+        if own or wanted is None:
+            raise UsageError(f"{file}: {e}") from e
+        name = None
+    if wanted is None or name is None:
+        return str(name or wanted)
+    if wanted != name and (own or _bare(wanted) != _bare(name)):
+        raise UsageError(f"{file}: is of a {name}, not of a {backbone}")
+    return wanted
 
 
-def _weights(file: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The backbone's weights in a file: the query encoder of MoCo's form without its `fc`, or a whole state_dict."""
-    inner = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), Mapping)), content)
-    tensors = {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
-    encoder = {name.removeprefix(_ENCODER): value for name, value in tensors.items() if name.startswith(_ENCODER)}
-    if encoder:
-        return {name: value for name, value in encoder.items() if not name.startswith("fc.")}
-    if not tensors:
-        raise UsageError(f"{file}: not a checkpoint or a state_dict: there are no weights in it")
-    return tensors
+def _bare(name: str) -> str:
+    """A model's name without its library and without the tag of timm's weights."""
+    return name.removeprefix(TIMM).partition(".")[0]
 
 
 def _bands_of(state: Mapping[str, Tensor], encoder: Encoder) -> int | None:
@@ -239,6 +237,8 @@ def _bands_of(state: Mapping[str, Tensor], encoder: Encoder) -> int | None:
 def _in_own_form(state: dict[str, Tensor], encoder: Encoder, *, file: Path) -> dict[str, Tensor]:
     """The weights by the body's names, without classifiers; position embeddings of another size are resized."""
     body = encoder.body
+    if by_number(state):
+        state = named_by_layer(state, body)
     try:
         if isinstance(body, VisionTransformer) and "encoder.pos_embedding" in state:
             state = interpolate_embeddings(body.image_size, body.patch_size, OrderedDict(state))

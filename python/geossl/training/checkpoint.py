@@ -218,6 +218,7 @@ def _content(state: TrainState) -> dict[str, Any]:
             "mean": list(config.color.mean or ()),
             "std": list(config.color.std or ()),
             "bands": data.samples.bands,
+            "band_names": None if data.samples.names is None else list(data.samples.names),
         },
     }
     if learner.head is not None and data.geo is not None:

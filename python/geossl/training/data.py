@@ -214,7 +214,7 @@ def _check_surroundings(config: TrainConfig, faults: Faults, *, new: bool) -> No
         _resolve_backbone(config)
     if new and config.init_from is not None:
         with faults.noted():
-            checkpoint_file(config.init_from)
+            checkpoint_file(config.init_from, backbone=config.model.backbone)
     if config.loader.pack is not None:
         with faults.noted():
             Pack.read(config.loader.pack)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from geossl.models.source import Source
     from geossl.training.ranks import Ranks
     from geossl.training.resume import Resume
 
@@ -140,7 +141,9 @@ def _train(
     )
     state = _start(config, data, ranks)
     if origin is None and config.init_from is not None:
-        state.learner.start_from(config.init_from, band_names=data.samples.names)
+        source = state.learner.start_from(config.init_from, band_names=data.samples.names)
+        for line in _start_lines(source, config):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         if origin is not None:
             checkpoint.restore(origin.content, state)
@@ -165,6 +168,16 @@ def _train(
         metrics=metrics,
         secs=time.perf_counter() - started,
     )
+
+
+def _start_lines(source: Source, config: TrainConfig) -> list[str]:
+    """What the weights are that a run starts from, and whether it normalises its images as they expect."""
+    weights, _ = source.lines()
+    own = [config.color.mean, config.color.std]
+    if [source.mean, source.std] == own or len(source.mean) != len(config.color.mean or ()):
+        return [weights]
+    want = f"color.mean {list(source.mean)}, color.std {list(source.std)}"
+    return [weights, f"the weights expect another normalisation than the run's: {want} ({source.normalisation})"]
 
 
 def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:

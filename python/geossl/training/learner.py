@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from geossl.config import Precision, TrainConfig
     from geossl.models.backbone import Encoder
+    from geossl.models.source import Source
     from geossl.training.ranks import Ranks
     from geossl.training.targets import GeoTargets, Targets
 
@@ -163,11 +164,12 @@ class Learner:
         self.trained: nn.Module = Trained(self.encoder, self.head, reads=config.geo.feature, precision=config.precision)
         """What a forward pass with gradients goes through; calling it gives `Outputs`."""
 
-    def start_from(self, path: Path, *, band_names: Sequence[str] | None) -> None:
+    def start_from(self, path: Path, *, band_names: Sequence[str] | None) -> Source:
         """Give the backbone, of MoCo the query's and the key's, the weights of a file; see `init_backbone`."""
-        init_backbone(self.encoder, path, band_names=band_names)
+        source = init_backbone(self.encoder, path, band_names=band_names)
         if isinstance(self.model, MoCo):
             self.model.encoder_k.load_state_dict(self.encoder.state_dict())
+        return source
 
     def to(self, device: torch.device) -> Learner:
         """Move everything to the device, in channels_last memory."""

@@ -1,0 +1,1 @@
+"""Trained encoders for other programs: weights, what they are, and a model card."""
