@@ -122,7 +122,7 @@ def fit(
             save()
             if stopped_by:
                 hint = f"stopped by {signal.Signals(stopped_by).name} and saved; go on with --resume auto"
-                console.print(f"{run}: step {state.step}: {hint}", highlight=False)
+                console.print(f"{run}: step {state.step}: {hint}", highlight=False, soft_wrap=True)
                 if stopped_by == signal.SIGINT:
                     raise KeyboardInterrupt
                 break
