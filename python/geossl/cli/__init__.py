@@ -11,6 +11,7 @@ from pydantic import ValidationError as SettingsError
 from geossl import __version__
 from geossl.cli.data import app as data_app
 from geossl.cli.demo import demo
+from geossl.cli.finetune import finetune
 from geossl.cli.probe import probe
 from geossl.cli.recipes import app as recipes_app
 from geossl.cli.train import train
@@ -35,6 +36,7 @@ app.command(demo)
 app.command(data_app)
 app.command(train)
 app.command(probe)
+app.command(finetune)
 app.command(recipes_app)
 
 
