@@ -367,9 +367,16 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
     return value
 
 
-def explain(error: ValidationError) -> str:
-    """Every fault of a validation on one line, by the settings' names, with suggestions for typos."""
-    return "; ".join(_explain(fault) for fault in error.errors())
+def explain(error: ValidationError, *, known: list[str] | None = None) -> str:
+    """Every fault of a validation on one line, by the settings' names, with suggestions for typos.
+
+    Args:
+        error: of the validation.
+        known: names of all settings that there are; by default those of a training run.
+
+    """
+    known = setting_names() if known is None else known
+    return "; ".join(_explain(fault, known) for fault in error.errors())
 
 
 def _faults(config: TrainConfig) -> list[str]:
@@ -399,10 +406,10 @@ def _faults(config: TrainConfig) -> list[str]:
     return faults
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, known: list[str]) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return explain_earlier(name) or f"{name}: no such setting{hint(name, setting_names())}"
+        return explain_earlier(name) or f"{name}: no such setting{hint(name, known)}"
     if error["type"] == "missing":
         return f"{name}: not given; use --{name}"
     message = error["msg"].removeprefix("Value error, ")

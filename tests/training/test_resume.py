@@ -208,7 +208,7 @@ def test_a_run_that_has_just_begun_at_another_ones_checkpoint_goes_on(data, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("geossl.training.engine._fit", killed)
+        patch.setattr("geossl.training.engine.fit", killed)
         with pytest.raises(KeyboardInterrupt):
             run(data, "second", resume=first.run)
     result, text = run(data, "second", resume="auto")

@@ -13,6 +13,7 @@ from geossl.cli.data import app as data_app
 from geossl.cli.demo import demo
 from geossl.cli.embed import embed
 from geossl.cli.export import export
+from geossl.cli.finetune import finetune
 from geossl.cli.neuco import neuco
 from geossl.cli.probe import probe
 from geossl.cli.recipes import app as recipes_app
@@ -43,6 +44,7 @@ app.command(neuco)
 app.command(embed)
 app.command(search)
 app.command(export)
+app.command(finetune)
 app.command(recipes_app)
 
 

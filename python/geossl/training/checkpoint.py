@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,6 +66,8 @@ class TrainState:
     """The best online kNN accuracy so far, which best.pt has; None before the first."""
     saved: int | None = None
     """Step of last.pt; None while there is none."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What else the checkpoint's `geossl` part is to have: tensors and plain containers."""
 
     @property
     def epoch_done(self) -> bool:
@@ -219,6 +221,7 @@ def _content(state: TrainState) -> dict[str, Any]:
             "std": list(config.color.std or ()),
             "bands": data.samples.bands,
             "band_names": None if data.samples.names is None else list(data.samples.names),
+            **state.notes,
         },
     }
     if learner.head is not None and data.geo is not None:

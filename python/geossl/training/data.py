@@ -50,7 +50,7 @@ class TrainData:
     def classes(self) -> int:
         """How many categories, or clusters of the finest level, are predicted; 0 where none is."""
         if self.categories is not None:
-            return len(self.index.categories)
+            return int(self.categories.max()) + 1
         return len(self.geo.levels[-1]) if self.geo is not None and self.geo.levels else 0
 
     @property

@@ -1,11 +1,10 @@
-"""The training loop: one for all arms, on the CPU, a GPU, or many."""
+"""A training run, of any arm: from its settings to its folder. The loop itself is in `geossl.training.loop`."""
 
 from __future__ import annotations
 
 import math
-import signal
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,20 +21,16 @@ from geossl.training import resume as origins
 from geossl.training.checkpoint import TrainState
 from geossl.training.data import TrainData, read_data, resolve
 from geossl.training.dry_run import show_dry_run
-from geossl.training.folder import CONFIG, RESUME, FailureList, Room, held
+from geossl.training.folder import CONFIG, RESUME, Room, held
 from geossl.training.learner import Learner
-from geossl.training.log import RunLog, Stopwatch, is_row, read_metrics
+from geossl.training.log import read_metrics
+from geossl.training.loop import backends, fit
 from geossl.training.online_knn import OnlineKnn
-from geossl.training.profile import Profile
-from geossl.training.ranks import SIGNAL, joined
-from geossl.training.signals import StopRequest
+from geossl.training.ranks import joined
 from geossl.training.step import Stepper
-from geossl.training.upload import uploaded
-from geossl.training.watch import Warnings, Watcher
-from geossl.training.weights_biases import WandbRun
+from geossl.training.watch import Warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from geossl.models.source import Source
@@ -147,7 +142,7 @@ def _train(
     if dry_run:
         if origin is not None:
             checkpoint.restore(origin.content, state)
-        with _backends(torch.device(config.device)):
+        with backends(torch.device(config.device)):
             show_dry_run(state, stepper=_stepper(state), console=console)
         secs = time.perf_counter() - started
         return TrainResult(run=run, steps=0, epochs=0, finished=False, metrics={}, secs=secs)
@@ -159,7 +154,16 @@ def _train(
     if ranks.first:
         with naming_full_disk(run / CONFIG, hint=RESUME), replacing(run / CONFIG) as file:
             file.write(dump_yaml(config).encode())
-    metrics = _fit(state, room=room, knn=knn, profile=profile, console=console)
+    metrics = fit(
+        state,
+        stepper=_stepper(state),
+        rates=lambda epoch: [cosine_lr(config.optim.lr, epoch=epoch, epochs=config.epochs)],
+        warnings=Warnings(config),
+        room=room,
+        knn=knn,
+        profile=profile,
+        console=console,
+    )
     return TrainResult(
         run=run,
         steps=state.step,
@@ -183,81 +187,6 @@ def _start_lines(source: Source, config: TrainConfig) -> list[str]:
 def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     """Learning rate of an epoch, from 0: half a cosine from `lr` towards 0, a step an epoch, no warm-up."""
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-
-
-def _fit(
-    state: TrainState, *, room: Room | None, knn: OnlineKnn | None, profile: int, console: Console
-) -> dict[str, Any]:
-    """Train until the last epoch's end or a signal; gives the last row of metrics."""
-    config, loader, optimizer = state.config, state.loader, state.optimizer
-    run, device, ranks = config.out, torch.device(config.device), state.ranks
-    stepper = _stepper(state)
-    log = None
-    if ranks.first:
-        log = RunLog(
-            run,
-            console=console,
-            epochs=config.epochs,
-            steps_an_epoch=len(loader),
-            done=state.step,
-            stats=loader.stats,
-            warnings=Warnings(config),
-            wandb=WandbRun(config) if config.watch.wandb is not None else None,
-        )
-    watcher = Watcher(config, learner=state.learner, stepper=stepper, index=state.data.index, ranks=ranks)
-    profiler = Profile(config, steps=profile if ranks.first else 0, console=console)
-    failures = FailureList(run, loader.failures, rank=ranks.rank)
-    stopped_by: int | None = None
-    accuracy = None
-
-    def save() -> None:
-        # What a checkpoint stands for is on the disk before it is.
-        failures.write()
-        if log is not None and room is not None:
-            log.flush()
-            checkpoint.save(state, best=state.improves(accuracy))
-            room.look()
-        ranks.wait()
-
-    with failures, log or nullcontext(), StopRequest() as stop, _backends(device), profiler:
-        while state.epoch < config.epochs:
-            if loader.epoch != state.epoch:
-                loader.set_epoch(state.epoch)
-            lr = cosine_lr(config.optim.lr, epoch=state.epoch, epochs=config.epochs)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            watch = Stopwatch()
-            for batch in profiler.watch(watch.watch(uploaded(loader, device))):
-                logged = is_row(state.step + 1, steps_an_epoch=len(loader))
-                made, images = stepper.step(batch, number=state.step, logged=logged)
-                state.step += 1
-                made = ranks.agree(made, stop.signal)
-                figures = watcher.read(
-                    made, batch=batch, step=state.step, epoch=state.epoch, logged=logged and ranks.first
-                )
-                agreed = figures.pop(SIGNAL, None)
-                watch.count(images)
-                if log is not None:
-                    if knn is not None and state.epoch_done and (state.epoch + 1) % config.watch.knn_epochs == 0:
-                        with watch.stopped():
-                            figures |= knn.measure(state.learner.encoder)
-                        accuracy = figures.get("knn_acc")
-                    log.step(state.step, epoch=state.epoch, lr=lr, figures=figures, watch=watch)
-                stopped_by = stop.signal if agreed is None else int(agreed)
-                if stopped_by:
-                    break
-                if config.save_steps and state.step % config.save_steps == 0 and not state.epoch_done:
-                    save()
-            if state.epoch_done:
-                state.epoch += 1
-            save()
-            if stopped_by:
-                hint = f"stopped by {signal.Signals(stopped_by).name} and saved; go on with --resume auto"
-                console.print(f"{run}: step {state.step}: {hint}", highlight=False)
-                if stopped_by == signal.SIGINT:
-                    raise KeyboardInterrupt
-                break
-    return {} if log is None else log.last
 
 
 def _stepper(state: TrainState) -> Stepper:
@@ -340,22 +269,3 @@ def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
         loader=loader,
         ranks=ranks,
     )
-
-
-@contextmanager
-def _backends(device: torch.device) -> Iterator[None]:
-    """Switch torch to reproducible kernels alone on the CPU, to the fastest convolutions on a GPU."""
-    switches: Any = torch.utils.deterministic
-    deterministic, fill = torch.are_deterministic_algorithms_enabled(), switches.fill_uninitialized_memory
-    benchmark = torch.backends.cudnn.benchmark
-    try:
-        if device.type == "cpu":
-            torch.use_deterministic_algorithms(mode=True)
-            switches.fill_uninitialized_memory = False  # it costs time, and nothing here reads such memory
-        else:
-            torch.backends.cudnn.benchmark = True
-        yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic)
-        switches.fill_uninitialized_memory = fill
-        torch.backends.cudnn.benchmark = benchmark

@@ -152,11 +152,19 @@ class FailureList:
         found = dict(self._failures())
         if len(found) == self._written:
             return
-        rows = {}
-        if self._path.exists():
-            earlier = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
-            rows = {row["path"]: row["reason"] for row in earlier}
         with naming_full_disk(self._path, hint=RESUME), replacing(self._path) as file:
-            for name, reason in (rows | found).items():
+            for name, reason in (_listed(self._path) | found).items():
                 file.write(json.dumps({"path": name, "reason": reason}).encode() + b"\n")
         self._written = len(found)
+
+
+def read_failures(run: Path) -> list[tuple[str, str]]:
+    """The images that the run could not read so far: (path, reason)."""
+    return list(_listed(run / FAILURES).items())
+
+
+def _listed(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {row["path"]: row["reason"] for row in rows}

@@ -104,7 +104,7 @@ def _find(run: Path, resume: Resume | None, *, console: Console) -> Origin | Non
 
 def with_resolved(config: TrainConfig, origin: Origin, *, console: Console) -> TrainConfig:
     """The settings, with those left to be chosen automatically as the run has them."""
-    saved = _settings(origin)
+    saved = saved_settings(origin)
     color = {k: getattr(saved.color, k) for k in ("mean", "std") if getattr(config.color, k) is None}
     model = {"queue": saved.model.queue} if config.model.queue is None else {}
     if config.init_from not in {None, saved.init_from}:
@@ -126,26 +126,60 @@ def check_same(config: TrainConfig, data: TrainData, origin: Origin, *, console:
         UsageError: it cannot; each setting has been shown as it was and as it is now.
 
     """
-    own = origin.content["geossl"]
-    was, now = (flatten(settings.model_dump(mode="json")) for settings in (_settings(origin), config))
+    was, now = (flatten(settings.model_dump(mode="json")) for settings in (saved_settings(origin), config))
+    rescues = RESCUES if was.get("loader.on_error") == "raise" else set()
+    compare(was, now, same_bits=SAME_BITS, rounding=ROUNDING, rescues=rescues, file=origin.file, console=console)
+    check_data(config.data, data, origin)
+
+
+def compare(
+    was: dict[str, Any],
+    now: dict[str, Any],
+    *,
+    same_bits: set[str],
+    rounding: set[str],
+    rescues: set[str] | None = None,
+    file: Path,
+    console: Console,
+) -> None:
+    """Check that a checkpoint's run can go on with other settings, and say which have changed.
+
+    Args:
+        was: the checkpoint's settings, by name.
+        now: those that it is to go on with.
+        same_bits: names of settings that may change, as no weight depends on them.
+        rounding: those that may, as weights differ by rounding.
+        rescues: those that may in this case.
+        file: the checkpoint.
+        console: where the changed ones are shown.
+
+    Raises:
+        UsageError: others have changed; each has been shown as it was and as it is now.
+
+    """
+    rescues = rescues or set()
     changed = {name: (was.get(name), now.get(name)) for name in was | now if was.get(name) != now.get(name)}
-    allowed = SAME_BITS | ROUNDING | (RESCUES if was.get("loader.on_error") == "raise" else set())
-    refused = [name for name in changed if name not in allowed]
+    refused = [name for name in changed if name not in same_bits | rounding | rescues]
     if refused:
         for name in refused:
             console.print(f"  {name}: was {_shown(changed[name][0])}, now {_shown(changed[name][1])}", highlight=False)
         raise UsageError(
-            f"{origin.file}: cannot resume with changed settings ({', '.join(refused)}); put them back, or start "
-            "another run"
+            f"{file}: cannot resume with changed settings ({', '.join(refused)}); put them back, or start another run"
         )
-    for name in changed.keys() & (ROUNDING | RESCUES):
-        effect = "; results may differ by rounding" if name in ROUNDING else ""
+    for name in changed.keys() & (rounding | rescues):
+        effect = "; results may differ by rounding" if name in rounding else ""
         line = f"{name}: was {_shown(changed[name][0])}, now {_shown(changed[name][1])}{effect}"
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def check_data(path: Path, data: TrainData, origin: Origin) -> None:
+    """Check that a run goes on with the index at `path` and the labels that its checkpoint was made with.
+
+    Raises UsageError if they are others.
+    """
+    own = origin.content["geossl"]
     if own["index_hash"] != data.index.content_hash:
-        raise UsageError(
-            f"{config.data}: not the index that {origin.file} was made with; give that one, or start another run"
-        )
+        raise UsageError(f"{path}: not the index that {origin.file} was made with; give that one, or start another run")
     if own["labels_hash"] != data.labels_hash:
         raise UsageError(f"{origin.file}: was made with other clusters; give those, or start another run")
 
@@ -172,7 +206,7 @@ def enter(origin: Origin, state: TrainState, *, console: Console) -> None:
     console.print(line, highlight=False, soft_wrap=True)
 
 
-def _settings(origin: Origin) -> TrainConfig:
+def saved_settings(origin: Origin) -> TrainConfig:
     """The settings of the checkpoint; those that its version of geossl had not are at their defaults, as it did."""
     try:
         return TrainConfig.model_validate(origin.content["geossl"]["config"])

@@ -42,6 +42,7 @@ class Stepper:
         loader: Loader,
         targets: Targets,
         ranks: Ranks = ALONE,
+        mirror: float = 0.0,
     ) -> None:
         """Take steps with what is given here; nothing is copied.
 
@@ -53,9 +54,10 @@ class Stepper:
             loader: whose batches `step` gets.
             targets: what each row of the index is to predict.
             ranks: the processes that train together.
+            mirror: probability that an image is mirrored left to right, where the loader's cut does not do it.
 
         """
-        self._config, self._learner, self._optimizer = config, learner, optimizer
+        self._config, self._learner, self._optimizer, self._mirror = config, learner, optimizer, mirror
         self._scaler, self._loader, self._targets, self._ranks = scaler, loader, targets, ranks
         self._device = torch.device(config.device)
         self._mean, self._std = (torch.tensor(v, device=self._device) for v in (config.color.mean, config.color.std))
@@ -73,7 +75,7 @@ class Stepper:
             number of images that all have learnt from.
 
         """
-        views, rows = self.prepare(batch)
+        views, rows = self.prepare(batch, number=number)
         learner, ranks, targets = self._learner, self._ranks, self._targets.of(rows, self._device)
         moco = learner.model if isinstance(learner.model, MoCo) else None
         keys = None
@@ -134,7 +136,7 @@ class Stepper:
         self._scaler.update()
 
     @phase("augment")
-    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def prepare(self, batch: Batch, *, number: int) -> tuple[Tensor, Tensor]:
         """The batch's views on the device, augmented and normalised, float32 [V, B, C, H, W], and its rows, [B].
 
         A batch that unreadable images were left out of is shortened to whole groups of batch normalisation.
@@ -143,11 +145,20 @@ class Stepper:
         count -= count % self._config.model.bn_groups
         images = batch.to(self._device).images[:, :count]
         if self._loader.normalizes:
-            return images, batch.rows[0, :count]
+            return self._mirrored(images, number), batch.rows[0, :count]
         color, gains = (values[:, :count].flatten(0, 1) for values in (batch.color, batch.gains))
         how = {"mean": self._mean, "std": self._std}
         views = augment(images.flatten(0, 1), color, gains=gains, nodata=self._loader.nodata, **how)
-        return views.view(*images.shape[:2], *views.shape[1:]), batch.rows[0, :count]
+        return self._mirrored(views.view(*images.shape[:2], *views.shape[1:]), number), batch.rows[0, :count]
+
+    def _mirrored(self, views: Tensor, number: int) -> Tensor:
+        """The views of some images mirrored left to right; which, the seed and the step alone say."""
+        if not self._mirror:
+            return views
+        images = views.shape[1] * self._ranks.world
+        drawn = torch.rand(images, generator=generator(self._config.seed, "mirror", number)) < self._mirror
+        own = drawn[self._ranks.part(images)].to(self._device, non_blocking=True)
+        return torch.where(own[:, None, None, None], views.flip(-1), views)
 
     def _shuffle(self, images: int, number: int) -> Tensor | None:
         """The order in which the global batch's keys are encoded, from the seed and the step alone; None is theirs."""

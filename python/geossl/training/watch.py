@@ -17,6 +17,8 @@ from geossl.training import bad_batch, figures
 from geossl.training.ranks import ALONE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from geossl.config import TrainConfig
@@ -41,6 +43,10 @@ SKIPPED_STEPS = 40
 begins at 2^16 and halves at each."""
 
 
+class NotFiniteError(GeosslError):
+    """The loss or the gradient is no longer finite (exit code 1)."""
+
+
 class Watcher:
     """Reads the figures of every step, and ends the run when they are not finite."""
 
@@ -63,7 +69,7 @@ class Watcher:
             logged: whether a row of metrics is due: adds the figures that only rows have.
 
         Raises:
-            GeosslError: the loss or the gradient is not finite; the batch is left in the run folder.
+            NotFiniteError: the loss or the gradient is not finite; the batch is left in the run folder.
 
         """
         values = torch.stack([value.float() for value in made.values()])
@@ -87,31 +93,39 @@ class Watcher:
         }
 
     def _check(self, found: dict[str, float], *, batch: Batch, step: int, epoch: int) -> None:
-        """Raise GeosslError, with the batch saved, unless the loss and the gradient are finite."""
+        """Raise NotFiniteError, with the batch saved, unless the loss and the gradient are finite."""
         bad = next((name for name in ("loss", "grad_norm") if not math.isfinite(found[name])), None)
         self._skipped = self._skipped + 1 if bad == "grad_norm" else 0
         if bad is None or (self._config.precision == "fp16" and 0 < self._skipped < SKIPPED_STEPS):
             return
         run = self._config.out
         file = run / (bad_batch.NAME if self._ranks.first else f"rank{self._ranks.rank}_{bad_batch.NAME}")
-        views, _ = self._stepper.prepare(batch)  # the same again: what is random about it is in the batch
+        views, _ = self._stepper.prepare(batch, number=step - 1)  # the same again: nothing about it is drawn anew
         bad_batch.save(file, views=views, batch=batch, index=self._index, figures=found, step=step)
         images = self._ranks.each(bad_batch.first_bad_image(views, batch, self._index))
         image = next((name for name in images if name is not None), None)
         what = "the loss" if bad == "loss" else "the gradient's norm"
         if image is None:
-            remedy = f"try a smaller optim.lr (it is {self._config.optim.lr:g})"
+            remedy = f"try a smaller learning rate (it is {self._config.optim.lr:g})"
         else:
             remedy = f"{image} is not finite after augmentation; look at it, or leave it out of the index"
         where = f"at step {step} of epoch {epoch + 1}"
-        raise GeosslError(f"{run}: {what} is {found[bad]} {where}; {remedy}; the batch is in {file.name}")
+        raise NotFiniteError(f"{run}: {what} is {found[bad]} {where}; {remedy}; the batch is in {file.name}")
 
 
 class Warnings:
     """Says what looks wrong in the rows of metrics: once, when it begins."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, *, faster: Sequence[str] | None = None) -> None:
+        """Watch a run.
+
+        Args:
+            config: its settings.
+            faster: what makes its loader faster; by default the settings of `geossl train` that do.
+
+        """
         self._config = config
+        self._faster = _faster_settings(config) if faster is None else faster
         self._narrow_since: int | None = None
         self._spans: list[tuple[float, float]] = []  # seconds, and those of them spent waiting, of the latest rows
         self._on: set[str] = set()
@@ -158,13 +172,17 @@ class Warnings:
         total, waited = (sum(values) for values in zip(*self._spans, strict=True))
         if total < STARVED_SECS or waited < STARVED_SHARE * total:
             return None
-        loader = self._config.loader
-        remedies = ["more --loader.threads"]
-        if loader.pack is None:
-            remedies.append("`geossl data pack` and --loader.pack")
-        if self._config.crop.decode == "exact":
-            remedies.append("--crop.decode scaled")
+        faster = self._faster
         return (
             f"the step waited for images {waited / total:.0%} of the last {total:.0f} s; try "
-            f"{', '.join(remedies[:-1])}{' or ' if len(remedies) > 1 else ''}{remedies[-1]}"
+            f"{', '.join(faster[:-1])}{' or ' if len(faster) > 1 else ''}{faster[-1]}"
         )
+
+
+def _faster_settings(config: TrainConfig) -> list[str]:
+    faster = ["more --loader.threads"]
+    if config.loader.pack is None:
+        faster.append("`geossl data pack` and --loader.pack")
+    if config.crop.decode == "exact":
+        faster.append("--crop.decode scaled")
+    return faster

@@ -1,0 +1,1 @@
+"""Finetuning: a classifier of the categories, trained end to end from an encoder's weights."""
