@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import results_bmng
 import results_planet
-from results_bmng import ROOT, SHARED, command, interval, machine, put_sections, validation_index
+from results_bmng import ROOT, SHARED, command, interval, machine, put_sections, train, validation_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def measure(
         run = options.work / "runs" / f"laptop-{name}-{lr}-{temperature}-{epochs}-{seed}"
         settings = ["--optim.lr", str(lr), "--model.temperature", str(temperature)]
         words = ["--recipe", "tp", "--recipe", "laptop", *settings, "--epochs", str(epochs)]
-        command("train", *words, "--seed", str(seed), "--data", index, "--out", run, "--resume", "auto")
+        train(index, run, *words, "--seed", str(seed))
         if not (run / "probe.json").exists():
             command("probe", run, "--data", index, "--seed", str(seed))
         found.setdefault((lr, temperature), []).append(dict(figures(run)))

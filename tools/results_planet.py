@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from results_bmng import ROOT, command, interval, machine, put_sections
+from results_bmng import ROOT, command, interval, machine, put_sections, train
 
 ARMS = ("moco", "tp", "geo", "geo_tp")
 K = 50
@@ -44,7 +44,7 @@ def run_all(index: Path, options: argparse.Namespace) -> dict[str, Scores]:
         for arm in ARMS:
             run = options.work / "runs" / f"planet-{arm}-{options.epochs}-{seed}"
             words = ["--recipe", arm, "--recipe", "laptop", "--epochs", str(options.epochs), "--seed", str(seed)]
-            command("train", *words, "--data", index, "--out", run, "--resume", "auto")
+            train(index, run, *words)
             report = run / "probe.json"
             if not report.exists():
                 command("probe", run, "--data", index, "--seed", str(seed))

@@ -17,6 +17,7 @@ from geossl.cli.finetune import finetune
 from geossl.cli.neuco import neuco
 from geossl.cli.probe import probe
 from geossl.cli.recipes import app as recipes_app
+from geossl.cli.reproduce import reproduce
 from geossl.cli.search import search
 from geossl.cli.train import train
 from geossl.config import explain
@@ -44,6 +45,7 @@ app.command(neuco)
 app.command(embed)
 app.command(search)
 app.command(export)
+app.command(reproduce)
 app.command(finetune)
 app.command(recipes_app)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+from cyclopts import Parameter
 
 from geossl.errors import UsageError
 
@@ -19,6 +21,7 @@ def probe(
     /,
     *,
     data: Path,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     backbone: str | None = None,
     split_train: str = "train",
     split_test: str = "val",
@@ -38,7 +41,7 @@ def probe(
 
     Reports top-1, top-5, F1 and calibration per image, and per place by the sum of its images' probabilities, with 95 %
     intervals over places, beside an encoder with random weights. Nothing is chosen on the test images. The figures are
-    written to probe.json in the run's folder; predictions, tables and plots to the folder probe beside it.
+    written to probe.json in the run's folder or --out; predictions, tables and plots to the folder probe beside it.
 
     Examples: `geossl probe runs/demo --data planet.parquet`,
     `geossl probe runs/demo --data planet.parquet --methods linear,knn,logistic --labels 1,10,100 --details`
@@ -50,6 +53,8 @@ def probe(
         or timm (.pth, .safetensors), or imagenet, torchvision's weights in its cache.
     data
         Index with categories.
+    out
+        Folder of the report; by default the run's, or that of the file.
     backbone
         The model, for a file that does not name it: resnet50, timm/vit_small_patch16_224, ...
     split_train
@@ -87,10 +92,12 @@ def probe(
     shares = _shares(labels)
 
     from geossl.evaluate.probe import probe as run_probe
+    from geossl.evaluate.probe import report_folder
 
     report = run_probe(
         run,
         data=data,
+        out=out,
         backbone=backbone,
         split_train=split_train,
         split_test=split_test,
@@ -107,7 +114,7 @@ def probe(
         pack=pack,
     )
     print("\n".join([*report.lines(), *(report.details if details else [])]))
-    folder = run if run.is_dir() else run.parent
+    folder = report_folder(run, out)
     print(f"-> {folder / 'probe.json'}, {folder / 'probe'}")
 
 

@@ -42,6 +42,7 @@ def probe(
     run: Path,
     *,
     data: Path,
+    out: Path | None = None,
     backbone: str | None = None,
     split_train: str = "train",
     split_test: str = "val",
@@ -57,15 +58,16 @@ def probe(
     root: Path | None = None,
     pack: Path | None = None,
 ) -> Report:
-    """Classify images by the frozen encoder of a run; write `probe.json` there, and the folder `probe` beside it.
+    """Classify images by the frozen encoder of a run; write `probe.json`, and the folder `probe` beside it.
 
     The protocols are in `geossl.evaluate.linear`, `.knn` and `.logistic`, the figures in `.metrics`, `.bootstrap`
     and `.breakdowns`, the folder in `.evaluation`. Nothing is chosen on test images: the last epoch is reported, and
     settings are chosen on held-out places of the training images whose labels are used.
 
     Args:
-        run: folder of a training run, or a file that `load_backbone` reads (the report is then written beside it).
+        run: folder of a training run, or a file that `load_backbone` reads.
         data: index of labelled images.
+        out: folder of the report; by default the run's, or that of the file.
         backbone: the model, for a file that does not name it: a state_dict of torchvision or timm.
         split_train: split of the index that the classifiers learn from.
         split_test: split that is scored. In an index without splits, a seeded fifth of the places.
@@ -140,7 +142,7 @@ def probe(
     unreadable = _unreadable(train.failures + test.failures)
     predictions = chain(trial.predict(encoder, train, test), trial.baselines(baselines, like=trained))
     del train, test  # large, and needed for the first predictions alone
-    folder = run if run.is_dir() else run.parent
+    folder = report_folder(run, out)
     categories = [index.categories[code] for code in trial.used.tolist()]
     made = evaluate(
         predictions,
@@ -181,6 +183,11 @@ def probe(
     )
     report.write(folder / "probe.json")
     return report
+
+
+def report_folder(run: Path, out: Path | None) -> Path:
+    """Where the report of a probe goes: `out`, or else the run's folder, or that of the file."""
+    return out or (run if run.is_dir() else run.parent)
 
 
 def _chosen(option: str, words: Sequence[_Word], known: Sequence[_Word]) -> list[_Word]:

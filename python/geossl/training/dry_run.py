@@ -34,13 +34,16 @@ READ_AHEAD_SECS = 10.0
 """How long the loader is waited for to fill its slots, before the memory of a step is measured."""
 
 
-def show_dry_run(state: TrainState, *, stepper: Stepper, console: Console) -> None:
+def show_dry_run(state: TrainState, *, stepper: Stepper, console: Console) -> float:
     """Take a few steps of the run, and print what it is, its memory and its time.
 
     Args:
         state: the run, as it would begin or go on; afterwards it has learnt from the steps.
         stepper: takes them.
         console: where to print.
+
+    Returns:
+        Seconds that what is left of the run will take, as it is printed.
 
     Raises:
         UsageError: an image cannot be read.
@@ -64,10 +67,14 @@ def show_dry_run(state: TrainState, *, stepper: Stepper, console: Console) -> No
     activations = None if peak.bytes is None else max(peak.bytes - gradients, 0)
     left = len(state.loader) * state.config.epochs - done
     rows = [*_what(state, done=done), *_memory(state, gradients=gradients, activations=activations)]
-    rows.append(("time", _time(statistics.median(secs), loader_secs, left=left)))
+    # The measured steps found their batches ready, which a slower loader cannot keep up.
+    step_secs = statistics.median(secs)
+    whole = max(step_secs, loader_secs) * left
+    rows.append(("time", _time(step_secs, loader_secs, left=left, whole=whole)))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         console.print(f"{name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True)
+    return whole
 
 
 class PeakMemory:
@@ -143,10 +150,9 @@ def _memory(state: TrainState, *, gradients: int, activations: int | None) -> It
         yield "", f"process: {_mib(resident)} now, the above among them"
 
 
-def _time(step_secs: float, loader_secs: float, *, left: int) -> str:
-    # The measured steps found their batches ready, which a slower loader cannot keep up.
-    whole = timedelta(seconds=round(max(step_secs, loader_secs) * left))
-    return f"{step_secs:.3g} s a step, {loader_secs:.3g} s a batch of the loader: {whole} for {left:,} steps"
+def _time(step_secs: float, loader_secs: float, *, left: int, whole: float) -> str:
+    after = timedelta(seconds=round(whole))
+    return f"{step_secs:.3g} s a step, {loader_secs:.3g} s a batch of the loader: {after} for {left:,} steps"
 
 
 def _step(state: TrainState, stepper: Stepper, batch: Batch) -> None:

@@ -54,6 +54,8 @@ class TrainResult:
     """The last row of metrics.jsonl."""
     secs: float
     """Duration of this call."""
+    planned_secs: float | None = None
+    """How long the run, or what is left of it, will take, by a dry run's steps; None of a run."""
 
 
 def train(
@@ -143,9 +145,9 @@ def _train(
         if origin is not None:
             checkpoint.restore(origin.content, state)
         with backends(torch.device(config.device)):
-            show_dry_run(state, stepper=_stepper(state), console=console)
+            planned = show_dry_run(state, stepper=_stepper(state), console=console)
         secs = time.perf_counter() - started
-        return TrainResult(run=run, steps=0, epochs=0, finished=False, metrics={}, secs=secs)
+        return TrainResult(run=run, steps=0, epochs=0, finished=False, metrics={}, secs=secs, planned_secs=planned)
     _announce(state, console=console)
     kept = config.keep + bool(config.watch.knn_epochs)  # with the best one
     room = Room(run, size=checkpoint.size(state), files=kept, console=console) if ranks.first else None

@@ -1,0 +1,1 @@
+"""Grids of runs and evaluations, and their reports: `geossl reproduce`."""

@@ -1,0 +1,220 @@
+"""The report of a grid: report.md, report.html and scores.csv. It holds no times: the same runs give the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from geossl import __version__
+from geossl.config import flatten
+from geossl.files import replacing
+from geossl.recipes import read_recipe
+from geossl.reproduce.page import Section, to_html, to_markdown
+from geossl.reproduce.paper import FMOW, FMOW_TEMPORAL, GEOIMAGENET
+from geossl.reproduce.pictures import draw_curves, draw_maps
+from geossl.reproduce.results import RUN, cell_folder, collect
+from geossl.reproduce.statistics import over_seeds
+from geossl.training.log import read_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from geossl.config import TrainConfig
+    from geossl.reproduce.grid import Arm, Grid
+    from geossl.reproduce.results import Results, Score
+
+FROZEN = {"f1": "F1", "top1": "top-1", "place_f1": "F1 per place", "place_top1": "top-1 per place"}
+PUBLISHED = {"moco": "paper_moco", "tp": "paper_tp", "geo": "paper_geo", "geo_tp": "paper_geo_tp"}
+"""The recipe that is as published, of each arm that has one."""
+NOT_THE_METHOD = ("data", "out", "seed", "device", "loader.", "watch.", "save_steps", "keep", "compile")
+"""Settings that say where and how it was run, and what is looked at."""
+PROTOCOL = (
+    "The last epoch of the linear classifier and of finetuning is reported; the released code reports the test's best.",
+    "The linear classifier's learning rate is chosen on held-out training places; the paper's is set by hand.",
+    "Clusters are by great-circle distance; the paper does not say by which.",
+    "A place's class is by the summed probabilities of its images, as in the paper; its macro-F1 is over places.",
+)
+"""How evaluations and clusters differ from the paper's, in every grid."""
+
+
+def write_report(grid: Grid, name: str, out: Path, *, data: Path, left_out: Mapping[str, str]) -> None:
+    """Write the report on what is there so far, each file whole or not at all.
+
+    Args:
+        grid: what was run.
+        name: its name.
+        out: the folder of the cells, and of the report.
+        data: the index.
+        left_out: arms that were not run, and why.
+
+    """
+    results = collect(grid, out)
+    trained = [name for name, arm in grid.arms.items() if arm.trains]
+    settings = {name: grid.settings(name, data=data, out=out, seed=grid.seeds[0]) for name in trained}
+    sections = [
+        _about(grid, results, left_out),
+        _beside_the_paper(grid, results),
+        _all_scores(grid, results),
+        *_comparisons(grid, results),
+        _differences(settings),
+        Section(title="Curves", pictures=draw_curves(grid, out)),
+        Section(title="Maps", pictures=draw_maps(out, data=data)),
+        _cost(grid, out),
+    ]
+    title = f"geossl reproduce {name}"
+    for file, text in (
+        ("report.md", to_markdown(title, sections)),
+        ("report.html", to_html(title, sections)),
+        ("scores.csv", _csv(grid, results)),
+        ("settings.yaml", yaml.safe_dump({a: _method(c) for a, c in settings.items()}, sort_keys=False)),
+    ):
+        with replacing(out / file) as stream:
+            stream.write(text.encode())
+
+
+def _about(grid: Grid, results: Results, left_out: Mapping[str, str]) -> Section:
+    text = [grid.purpose]
+    if about := results.about:
+        trained, tested = (
+            f"{about[f'{split}_images']:,} images of {about[f'{split}_places']:,} places" for split in ("train", "test")
+        )
+        text.append(f"{about['classes']} classes; trained on {trained}, tested on {tested}.")
+        text.append(f"The index's content hash is {about['index_hash']}.")
+    seeds = ", ".join(map(str, grid.seeds))
+    interval = (
+        f"Mean over the seeds {seeds}, and its 95 % interval (Student's t)."
+        if len(grid.seeds) > 1
+        else f"Seed {seeds}; the interval is that of the test places (95 %, bootstrap), not of other seeds."
+    )
+    text.append(f"Per cent. {interval} Nothing was chosen on the test images. geossl {__version__}.")
+    items = [f"Left out: {arm}: {reason}." for arm, reason in left_out.items()] + results.notes
+    return Section(title="What this is", text=text, items=items)
+
+
+def _beside_the_paper(grid: Grid, results: Results) -> Section:
+    """The paper's table, ours beside it."""
+    rows = []
+    if grid.table == "geoimagenet":
+        header = ["", "top-1, ours", "paper", "top-5, ours", "paper"]
+        for name, arm in grid.arms.items():
+            method = "finetune" if arm.scratch else "linear"
+            published = GEOIMAGENET.get(arm.method, (None, None))
+            ours = [_cell(results.of(name, method), key) for key in ("top1", "top5")]
+            rows.append([arm.method, ours[0], _number(published[0]), ours[1], _number(published[1])])
+    else:
+        header = ["", "F1 frozen, ours", "paper", "F1 finetune, ours", "paper"]
+        header += ["top-1 frozen, ours", "paper", "top-1 finetune, ours", "paper"]
+        for name, arm in grid.arms.items():
+            cells = [_cell(results.of(name, how), key) for key in ("f1", "top1") for how in ("linear", "finetune")]
+            paper = [_number(value) for value in FMOW.get(arm.method, (None,) * 4)]
+            rows.append([arm.method, *(text for pair in zip(cells, paper, strict=True) for text in pair)])
+    for name in results.baselines:
+        ours = [_cell(results.of(name, "linear"), key) for key in ("f1", "top1")]
+        if grid.table == "geoimagenet":
+            rows.append([name, ours[1], "-", _cell(results.of(name, "linear"), "top5"), "-"])
+        else:
+            rows.append([name, ours[0], "-", "-", "-", ours[1], "-", "-", "-"])
+    text = ["The paper's figures are of its own data; beside another data set they show the order of the arms at most."]
+    if grid.table == "fmow":
+        f1, top1 = FMOW_TEMPORAL["MoCo-V2+Geo+TP"]
+        text.append(
+            f"By places (temporal classification) the paper has F1 {f1}, top-1 {top1} for MoCo-V2+Geo+TP, frozen."
+        )
+    return Section(title="Beside the paper", text=text, header=header, rows=rows)
+
+
+def _all_scores(grid: Grid, results: Results) -> Section:
+    header = ["", "method", "labels", *FROZEN.values()]
+    rows = []
+    methods = [*grid.evaluation.methods, *(["finetune"] if grid.evaluation.finetune_epochs else [])]
+    for method in methods:
+        for labels in grid.evaluation.labels if method != "finetune" else [100]:
+            for name in [*results.baselines, *grid.arms]:
+                found = results.of(name, method, labels)
+                if found:
+                    rows.append([name, method, f"{labels:g} %", *(_cell(found, key) for key in FROZEN)])
+    return Section(title="All scores", header=header, rows=rows)
+
+
+def _comparisons(grid: Grid, results: Results) -> Iterator[Section]:
+    rows = []
+    for less, more in grid.compare:
+        for method in grid.evaluation.methods:
+            one, other = results.of(less, method), results.of(more, method)
+            seeds = sorted({s.seed for s in one} & {s.seed for s in other})
+            if not seeds:
+                continue
+            pair = [{s.seed: s.values for s in side} for side in (one, other)]
+            cells = [
+                over_seeds([pair[1][seed][key] - pair[0][seed][key] for seed in seeds], signed=True) for key in FROZEN
+            ]
+            rows.append([f"{more} less {less}", method, *cells])
+    if rows:
+        text = "With the same seed, points. An interval that spans 0 is no evidence of an order."
+        yield Section(title="Differences between arms", text=[text], header=["", "method", *FROZEN.values()], rows=rows)
+
+
+def _differences(settings: dict[str, TrainConfig]) -> Section:
+    """Where the arms' settings are not the published ones."""
+    items = list(PROTOCOL)
+    for name, config in settings.items():
+        if config.arm not in PUBLISHED:
+            items.append(f"{name}: the paper does not give this arm's settings in full.")
+            continue
+        given = {"data": config.data, "out": config.out}
+        published = _method(type(config).model_validate(read_recipe(PUBLISHED[config.arm]) | given))
+        own = _method(config)
+        changed = [f"{key} {own[key]} ({published[key]})" for key in own if own[key] != published[key]]
+        items.append(f"{name}: {', '.join(changed)}" if changed else f"{name}: as published.")
+    text = ["Ours, and in brackets what is published."]
+    return Section(title="Differences from the published protocol", text=text, items=items)
+
+
+def _method(config: TrainConfig) -> dict[str, Any]:
+    """The settings that say what is learnt, by their dotted names."""
+    flat = flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if not key.startswith(NOT_THE_METHOD)}
+
+
+def _cost(grid: Grid, out: Path) -> Section:
+    """What was computed; how long it took, which is no part of the result, is in timing.csv."""
+    rows = []
+    for name, arm in grid.arms.items():
+        if not arm.trains:
+            continue
+        for seed in grid.seeds:
+            metrics = read_metrics(cell_folder(out, name, seed) / RUN)
+            if metrics:
+                rows.append([name, str(seed), f"{metrics[-1]['step']:,}", f"{metrics[-1]['epoch']:,}"])
+    text = ["Steps and epochs of pretraining. Seconds of every part, on the machine that it ran on, are in timing.csv."]
+    return Section(title="Cost", text=text, header=["arm", "seed", "steps", "epochs"], rows=rows)
+
+
+def _cell(scores: list[Score], key: str) -> str:
+    if not scores or any(key not in score.values for score in scores):
+        return "-"
+    within = [score.intervals[key] for score in scores if key in score.intervals]
+    return over_seeds([s.values[key] for s in scores], within=within if len(within) == len(scores) else None)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _csv(grid: Grid, results: Results) -> str:
+    """A line for every score, shares."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    names = sorted({name for score in results.scores for name in score.values})
+    table.writerow(["arm", "method of the paper", "seed", "method", "labels", *names])
+    for score in results.scores:
+        arm: Arm | None = grid.arms.get(score.arm)
+        shares = [score.values.get(name, math.nan) for name in names]
+        row = [score.arm, "" if arm is None else arm.method, score.seed, score.method, f"{score.labels:g}"]
+        table.writerow([*row, *("" if math.isnan(v) else repr(v) for v in shares)])
+    return text.getvalue()

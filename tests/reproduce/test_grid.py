@@ -1,0 +1,64 @@
+"""Grids: the shipped ones, and what is wrong with a user's."""
+
+import pytest
+from reproduce_data import write_grid
+
+from geossl.errors import UsageError
+from geossl.reproduce.grid import grid_names, read_grid
+from geossl.reproduce.paper import FMOW, GEOIMAGENET
+
+
+def test_the_shipped_grids():
+    assert grid_names() == ["bmng-small", "fmow-paper", "geoimagenet-paper", "synthetic-smoke"]
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_every_arm_of_a_shipped_grid_has_settings(name, tmp_path):
+    grid = read_grid(name)
+    table = FMOW if grid.table == "fmow" else GEOIMAGENET
+    for arm in grid.arms:
+        assert grid.arms[arm].method in table
+        if grid.arms[arm].trains:
+            config = grid.settings(arm, data=tmp_path / "a.parquet", out=tmp_path / "run", seed=3)
+            assert config.seed == 3
+            assert config.arm == arm
+
+
+def test_the_papers_grid_is_as_published(tmp_path):
+    grid = read_grid("fmow-paper")
+    assert {arm.method for arm in grid.arms.values()} == set(FMOW)
+    config = grid.settings("tp", data=tmp_path / "a.parquet", out=tmp_path / "run", seed=0)
+    assert (config.epochs, config.batch, config.model.backbone) == (200, 256, "resnet50")
+    assert (config.model.temperature, config.optim.lr, config.model.queue, config.crop.size) == (0.02, 0.03, 65536, 224)
+
+
+def test_a_grids_settings_come_after_its_recipes(tmp_path):
+    changes = {"arms": {"tp": {"method": "MoCo-V2+TP", "recipes": ["tp"], "config": {"model": {"queue": 32}}}}}
+    grid = read_grid(write_grid(tmp_path / "grid.yaml", **changes, compare=[]))
+    config = grid.settings("tp", data=tmp_path / "a.parquet", out=tmp_path / "run", seed=0)
+    assert config.model.queue == 32
+    assert config.model.backbone == "timm/test_resnet"
+    assert config.epochs == 2
+    assert config.model.momentum == 0.99, "laptop's"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sedes": [0]}, "sedes.*did you mean seeds"),
+        ({"table": "imagenet"}, "table: .*fmow"),
+        ({"compare": [["moco", "byol"]]}, "compare: no such arm: byol"),
+        ({"data": {"places": 1, "clusters": 2}}, "data.places: .*greater than or equal to 2"),
+        ({"evaluation": {"methods": ["svm"]}}, "evaluation.methods"),
+    ],
+)
+def test_a_grid_that_is_wrong(tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        read_grid(write_grid(tmp_path / "grid.yaml", **changes))
+
+
+def test_a_grid_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match=r"grid fmow_paper: no such grid; did you mean fmow-paper\?; or give a file"):
+        read_grid("fmow_paper")
+    with pytest.raises(UsageError, match=r"none\.yaml: cannot read"):
+        read_grid(str(tmp_path / "none.yaml"))
