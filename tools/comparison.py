@@ -84,6 +84,11 @@ def find_gaps(page: str) -> list[str]:
     return gaps
 
 
+def _is_aside(parts: tuple[str, ...]) -> bool:
+    """Whether a file is a test, or another package's, in an environment that lies in the checkout."""
+    return bool((TESTS | {"site-packages"}).intersection(parts))
+
+
 def check(page: str, project: str, sources: list[Path]) -> list[str]:
     """What the page says of a project and its sources do not bear out, a line each."""
     faults = []
@@ -91,7 +96,7 @@ def check(page: str, project: str, sources: list[Path]) -> list[str]:
         (file, file.read_text(encoding="utf-8", errors="replace"))
         for source in sources
         for file in sorted(source.rglob("*.py"))
-        if not TESTS.intersection(file.relative_to(source).parts)
+        if not _is_aside(file.relative_to(source).parts)
     ]
     for item in read_evidence(page):
         if project not in item.projects:
