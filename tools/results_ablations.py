@@ -10,11 +10,11 @@ in the work folder is kept, so an interrupted call goes on where it was.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
-from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ablation_step import AblationStep, Option, encoder_state
@@ -22,6 +22,8 @@ from results_bmng import BATCH, ROOT, SHARED, K, command, interval, machine, pre
 
 from geossl.config import CropConfig, make_config
 from geossl.data.loader import Loader
+from geossl.evaluate.bootstrap import compare
+from geossl.evaluate.predictions import read_predictions
 from geossl.files import replacing
 from geossl.recipes import read_recipe
 from geossl.training.data import read_data, resolve
@@ -65,6 +67,14 @@ OPTIONS = {
     "geo-location": Option(arm="geo", what="InfoNCE with an encoder of the location", geo="location"),
 }
 METHODS = ("linear", "knn")
+
+
+class Scores(NamedTuple):
+    """Of an option and a seed, by method and score."""
+
+    values: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, list[float]]]
+    predictions: Path
 
 
 def settings(index: Path, run: Path, option: Option, options: argparse.Namespace, seed: int) -> Any:
@@ -122,7 +132,7 @@ def train(config: Any, option: Option) -> None:
             small.set_epoch(epoch)
         for group in optimizer.param_groups:
             group["lr"] = cosine_lr(lr, epoch=epoch, epochs=config.epochs)
-        for batch, crops in zip(loader, repeat(None) if small is None else small, strict=False):
+        for batch, crops in zip(loader, itertools.repeat(None) if small is None else small, strict=False):
             done = number / (config.epochs * len(loader))
             if crops is not None and not torch.equal(crops.rows[0], batch.rows[0]):
                 raise AssertionError("the small crops are of other images")
@@ -153,7 +163,7 @@ def train(config: Any, option: Option) -> None:
         torch.save(content, file)
 
 
-def scores(index: Path, name: str, seed: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def scores(index: Path, name: str, seed: int, options: argparse.Namespace) -> Scores:
     """Scores by method, of an option and a seed; trains and probes unless it is done."""
     option = OPTIONS[name]
     run = options.work / "runs" / f"ablation-{name}-{options.epochs}-{seed}"
@@ -161,39 +171,62 @@ def scores(index: Path, name: str, seed: int, options: argparse.Namespace) -> di
         train(settings(index, run, option, options, seed), option)
     report = run / "probe.json"
     if not report.exists():
-        command("probe", run, "--data", index, "--seed", str(seed))
-    rows = json.loads(report.read_text())["rows"]
-    return {row["method"]: row["scores"] for row in rows if row["encoder"] != "random"}
+        command("probe", run, "--data", index, "--seed", str(seed), "--baselines", "none")
+    rows = [row for row in json.loads(report.read_text())["rows"] if row["encoder"] != "random"]
+    return Scores(
+        values={row["method"]: row["scores"] for row in rows},
+        intervals={row["method"]: row["intervals"] for row in rows},
+        predictions=run / "probe" / "predictions.parquet",
+    )
 
 
-def write_section(found: dict[str, list[dict[str, dict[str, float]]]], options: argparse.Namespace) -> str:
+def of_places(base: Scores, own: Scores, method: str, score: str) -> str:
+    """The difference of two encoders of one seed, per cent, and its 95 % interval over the places (bootstrap)."""
+    predictions = []
+    for one in (base, own):
+        made, _ = read_predictions(one.predictions, method=method)
+        predictions.append(next(found for found in made if found.fit.encoder != "random"))
+    value, low, high = compare(*predictions)[score]
+    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def write_section(found: dict[str, list[Scores]], options: argparse.Namespace) -> str:
     """The section, from the scores alone."""
-    lines = []
+    lines, one = [], len(options.seeds) == 1
     for name, of_seeds in found.items():
         option = OPTIONS[name]
         base_name = option.base or option.arm
         base = found[base_name]
         cells = []
-        for method in METHODS:
-            for score in ("top1", "place_top1"):
-                own = [scores[method][score] for scores in of_seeds]
-                if name == base_name:
-                    cells.append(interval(own))
-                else:
-                    cells.append(interval([a - b[method][score] for a, b in zip(own, base, strict=True)], sign="+"))
+        for method, score in itertools.product(METHODS, ("top1", "place_top1")):
+            own = [scores.values[method][score] for scores in of_seeds]
+            if name == base_name and one:
+                low, high = of_seeds[0].intervals[method][score]
+                cells.append(f"{100 * own[0]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+            elif name == base_name:
+                cells.append(interval(own))
+            elif one:
+                cells.append(of_places(base[0], of_seeds[0], method, score))
+            else:
+                differences = [a - b.values[method][score] for a, b in zip(own, base, strict=True)]
+                cells.append(interval(differences, sign="+"))
         title = f"**{name}**" if name == base_name else name
         lines.append(f"| {title} | {option.what} | {' | '.join(cells)} |")
     table = "\n".join(lines)
+    seeds = f"seed{'' if one else 's'} {', '.join(map(str, options.seeds))}"
+    how = "95 % interval over the places (bootstrap), not over seeds: another seed may change more"
+    if not one:
+        how = "mean and 95 % interval over the seeds (Student's t)"
     return f"""## What the paper leaves on the table
 
 Made by `make results-ablations`, as it came out, on the *training* places of the Blue Marble tiles, a fifth of them
 held out: the test places have seen none of it.
 
 Each option beside the published method, everything else equal: recipes `tp` or `geo` and `laptop`, queue {QUEUE:,},
-batch {BATCH}, {options.epochs} epochs, K = {K}, seeds {", ".join(map(str, options.seeds))};
-ViT-Tiny (views of {VIT_SIZE} pixels) by AdamW at a rate of {ADAMW_LR:g}. The rows in bold are scores, the others
-differences to the one above them with the same seed; per cent, mean and 95 % interval over the seeds (Student's t). An
-interval that spans 0 is no evidence.
+batch {BATCH}, {options.epochs} epochs, K = {K}, {seeds}; ViT-Tiny (views of {VIT_SIZE} pixels) by AdamW at a
+rate of {ADAMW_LR:g}. The rows in bold are scores, the others differences to the one above them with the same seed; per
+cent, {how}.
+An interval that spans 0 is no evidence.
 
 | option | what | linear: top-1 | top-1 per place | kNN: top-1 | top-1 per place |
 |---|---|---|---|---|---|
@@ -218,7 +251,7 @@ def main() -> None:
     index = validation_index(prepare(options.work), options.work)
     if not index.with_name(f"{index.stem}.clusters.parquet").exists():
         command("data", "cluster", index, "-k", str(K))
-    found: dict[str, list[dict[str, dict[str, float]]]] = {name: [] for name in options.options}
+    found: dict[str, list[Scores]] = {name: [] for name in options.options}
     for seed in options.seeds:
         for name in options.options:
             found[name].append(scores(index, name, seed, options))
