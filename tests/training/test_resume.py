@@ -282,15 +282,15 @@ def test_settings_that_change_no_bit_may_change(data, monkeypatch):
 
 
 def test_settings_that_change_rounding_may_change_and_are_told(data, monkeypatch):
-    stop(data, monkeypatch, at=2)
+    # Two steps are left: in more, an activation that rounding brings to the other side of 0 may move weights by 1e-3.
+    stop(data, monkeypatch, at=4)
     result, text = run(data, resume="auto", accumulate=2)
     assert "accumulate: was 1, now 2; results may differ by rounding" in text
     straight, _ = run(data, "straight")
     for name, value in load(straight)["state_dict"].items():
         if name.endswith("num_batches_tracked"):
             continue  # counts micro-batches
-        # An uninterrupted run in micro-batches is as far off: by 3e-5 or 2e-3, as the number of threads has it.
-        torch.testing.assert_close(load(result)["state_dict"][name], value, rtol=1e-2, atol=5e-3)
+        torch.testing.assert_close(load(result)["state_dict"][name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_that_an_unreadable_image_ended_may_go_on_without_it(data, monkeypatch):
