@@ -9,7 +9,7 @@ from geossl.evaluate.geo_errors import GeoScores
 from geossl.evaluate.metrics import Rates, Scores
 from geossl.evaluate.predictions import Fit
 from geossl.evaluate.report import Report, Row
-from geossl.evaluate.tables import align, per_cent, write_csv
+from geossl.tables import align, per_cent, write_csv
 
 SCORES = Scores(
     top1=0.637,
@@ -119,7 +119,7 @@ def test_as_json(tmp_path):
 
 
 def test_tables(tmp_path):
-    assert align([["name", "a", "b"], ["x", "1", "23"]], left=1) == ["name  a   b", "x     1  23"]
+    assert align([["name", "a", "b"], ["x", "1", "23"]], left={0}) == ["name  a   b", "x     1  23"]
     assert per_cent(math.nan) == "-"
     assert per_cent(0.5) == "50.0"
     path = tmp_path / "new" / "table.csv"

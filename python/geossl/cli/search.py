@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from geossl.errors import UsageError
+from geossl.tables import align
 
 if TYPE_CHECKING:
     from geossl.embedding.file import EmbeddingFile
@@ -135,13 +136,8 @@ def _print_table(found: Found) -> None:
             table.add_row(*row)
         Console().print(table)
         return
-    widths = [max(map(len, column)) for column in zip(HEADER, *cells, strict=True)]
-    for row in (HEADER, *cells):
-        line = (
-            cell.rjust(width) if name in RIGHT else cell.ljust(width)
-            for name, cell, width in zip(HEADER, row, widths, strict=True)
-        )
-        print("  ".join(line).rstrip())
+    left = {column for column, name in enumerate(HEADER) if name not in RIGHT}
+    print("\n".join(align([HEADER, *cells], left=left)))
 
 
 def _cells(found: Found, i: int) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from geossl.data.samples import BITS, TOP, foreign_rows
 from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 from geossl.files import replacing
+from geossl.tables import align
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,10 +149,7 @@ class BandStats:
                 low, median, high = (band.percentiles[at] for at in shown)
                 values = (band.mean, band.std, band.min, low, median, high, band.max)
                 rows.append([kind.name(k), *(f"{value:.6g}" for value in values), f"{band.nodata_share:.2%}"])
-            wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-            for row in rows:
-                cells = [row[0].ljust(wide[0]), *(cell.rjust(n) for cell, n in zip(row[1:], wide[1:], strict=True))]
-                out.append("  " + "  ".join(cells))
+            out += [f"  {line}" for line in align(rows, left={0})]
         return out
 
     def write(self, path: Path) -> None:

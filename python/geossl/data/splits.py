@@ -14,6 +14,7 @@ from geossl.data.coordinates import place_coordinates, place_names
 from geossl.data.leaks import SPLITS, Leaks, find_leaks, nearest_places
 from geossl.errors import UsageError
 from geossl.geo import EARTH_RADIUS_KM
+from geossl.tables import align
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,8 +60,7 @@ class SplitReport:
         for name, part in self.parts.items():
             share = f"{part.images / total:.1%}"
             rows.append([name, f"{part.images:,}", share, f"{part.places:,}", f"{part.classes:,}"])
-        wide = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        out = ["  ".join([row[0].ljust(wide[0]), *map(str.rjust, row[1:], wide[1:])]) for row in rows]
+        out = align(rows, left={0})
         for name, part in self.parts.items():
             if part.missing and name != "none":
                 more = f" and {len(part.missing) - CLASSES} more" if len(part.missing) > CLASSES else ""

@@ -14,7 +14,7 @@ from geossl.evaluate.metrics import count_confusions, rate, score_classes, score
 from geossl.evaluate.places import group_places
 from geossl.evaluate.predictions import writing_predictions
 from geossl.evaluate.report import Row
-from geossl.evaluate.tables import align, per_cent, write_csv
+from geossl.tables import align, per_cent, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -173,7 +173,7 @@ def _variants(rows: list[Row]) -> list[str]:
         pairs["sum"] = row.scores.place_top1, row.scores.place_f1
         none = float("nan"), float("nan")
         table.append([row.fit.called, *(", ".join(map(per_cent, pairs.get(way, none))) for way in ways)])
-    return ["", *align(table, left=1)]
+    return ["", *align(table, left={0})]
 
 
 def _details(judged: _Judged, classes: Sequence[str]) -> list[str]:
@@ -185,13 +185,13 @@ def _details(judged: _Judged, classes: Sequence[str]) -> list[str]:
         table = [[name, "images", "places", "top-1", "F1", "place top-1", "place F1"]]
         table += [_group(part) for part in parts[:GROUPS_SHOWN]]
         more = [f"{len(parts) - GROUPS_SHOWN} more in {BREAKDOWNS}"] if len(parts) > GROUPS_SHOWN else []
-        lines += ["", f"by {name} ({called})", *align(table, left=1), *more]
+        lines += ["", f"by {name} ({called})", *align(table, left={0}), *more]
     hardest = [code for code in judged.classes.f1.argsort(kind="stable") if judged.classes.support[code]]
     table = [["class", "precision", "recall", "F1", "images"]]
     for code in hardest[:CLASSES_SHOWN]:
         *shares, support = (getattr(judged.classes, field.name)[code] for field in fields(judged.classes))
         table.append([classes[code], *map(per_cent, shares), f"{support:,}"])
-    return [*lines, "", f"the hardest classes ({called}); all are in {CLASSES}", *align(table, left=1)]
+    return [*lines, "", f"the hardest classes ({called}); all are in {CLASSES}", *align(table, left={0})]
 
 
 def _group(part: Part) -> list[str]:

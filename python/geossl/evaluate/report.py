@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geossl.errors import GeosslError
-from geossl.evaluate.tables import align, per_cent
 from geossl.files import replacing
+from geossl.tables import align, per_cent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +80,7 @@ class Report:
             table.append([row.fit.encoder, row.fit.method, *labels, *_cells(row, "image")])
             table.append([*("" for _ in names), *_cells(row, "place")])
         geo = [] if self.geo is None else [self.geo.line()]
-        return [*align(table, left=len(names) + 1), *self.summary(), *geo, *_doubts(self.rows), *self.notes]
+        return [*align(table, left=range(len(names) + 1)), *self.summary(), *geo, *_doubts(self.rows), *self.notes]
 
     def write(self, path: Path) -> None:
         """Write the report as JSON; a figure that does not exist is null."""

@@ -11,18 +11,18 @@ from geossl.errors import GeosslError
 from geossl.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
     from geossl.evaluate.bootstrap import Interval
 
 
-def align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """Rows of cells, the header first, as lines in columns; the first `left` columns stand left, the others right."""
+def align(rows: Sequence[Sequence[str]], *, left: Container[int]) -> list[str]:
+    """Rows of cells, the header first, as lines in columns; those of `left`, from 0, stand left, the others right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
