@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
-from geossl.augment import normalize
-from geossl.config import CropConfig
-from geossl.data.loader import Loader
 from geossl.errors import GeosslError
+from geossl.evaluate.features import frozen_loader, run_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    import torch
     from numpy.typing import NDArray
 
     from geossl.config import LoaderConfig
     from geossl.data.index import Index
-    from geossl.data.loader import Batch
+    from geossl.data.loader import Loader
 
 STRETCH_ROWS = 65_536
 """Rows that one loader is made for: their paths are all that it holds of images that are yet to come."""
@@ -70,41 +68,26 @@ def encode(
         GeosslError: a feature is not finite.
 
     """
-    means = torch.tensor(mean, dtype=torch.float32, device=device)
-    deviations = torch.tensor(std, dtype=torch.float32, device=device)
     stretch = max(STRETCH_ROWS // batch, 1) * batch
     for first in range(0, len(rows), stretch):
         part = rows[first : first + stretch]
-        source = Loader(
+        source = frozen_loader(
             index,
             rows=part,
+            size=size,
+            context=context,
             batch=batch,
-            views=1,
-            temporal=False,
-            crop=CropConfig(size=size, context=context),
-            color=None,
-            seed=0,
-            train=False,
+            device=device,
             loader=loader.model_copy(update={"on_error": "skip"}),
             max_failures=1.0,
-            pin=device.type == "cuda",
         )
-        for number, read in enumerate(source):
-            seen = read.rows[0].numpy()
-            x = _features(backbone, read, device=device, mean=means, std=deviations, nodata=source.nodata)
+        encoded = run_encoder(backbone, source, mean=mean, std=std, device=device)
+        for number, (found, features) in enumerate(encoded):
+            seen, x = found.numpy(), features.numpy()
             if not np.isfinite(x).all():
                 raise GeosslError("the encoder gives values that are not finite: its training has diverged")
             wanted = part[number * batch : (number + 1) * batch]
             yield Encoded(seen, x, _failures(index, source, wanted[~np.isin(wanted, seen)]))
-
-
-def _features(backbone: torch.nn.Module, read: Batch, *, device: torch.device, **how: Any) -> NDArray[np.float32]:
-    images = read.images[0].to(device, non_blocking=True)
-    if not len(images):
-        return np.empty((0, 0), np.float32)  # not every encoder takes a batch without images
-    with torch.no_grad():
-        x: NDArray[np.float32] = backbone(normalize(images, gains=read.gains[0], **how)).float().cpu().numpy()
-    return x
 
 
 def _failures(index: Index, source: Loader, rows: NDArray[np.int64]) -> list[tuple[int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -16,7 +16,7 @@ from geossl.errors import GeosslError, UsageError
 from geossl.progress import image_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -100,43 +100,26 @@ def extract(
         GeosslError: an image is unreadable (by `loader.on_error`), none is left, or a feature is not finite.
 
     """
-    source = Loader(
-        index,
-        rows=rows,
-        batch=batch,
-        views=1,
-        temporal=False,
-        crop=CropConfig(size=size, context=context),
-        color=None,
-        seed=seed,
-        train=False,
-        cut=cut,
-        loader=loader,
-        pin=device.type == "cuda",
-    )
+    seen_as: dict[str, Any] = {"size": size, "context": context, "cut": cut, "seed": seed}
+    source = frozen_loader(index, rows=rows, batch=batch, device=device, loader=loader, **seen_as)
     source.set_epoch(epoch)
-    means = torch.tensor(mean, dtype=torch.float32, device=device)
-    deviations = torch.tensor(std, dtype=torch.float32, device=device)
     x: torch.Tensor | None = None
     seen: list[torch.Tensor] = []
     done = 0
-    with torch.no_grad(), image_progress(quiet=quiet) as progress:
+    with image_progress(quiet=quiet) as progress:
         task = progress.add_task(title, total=len(rows))
-        for read in source:
-            images = read.images[0].to(device, non_blocking=True)
-            gains = read.gains[0]
-            normalized = normalize(images, mean=means, std=deviations, gains=gains, nodata=source.nodata)
-            if keep_nodata:
-                normalized.masked_fill_(_lacking(images, gains, source.nodata), math.nan)
-            features = backbone(normalized).float()
+        encoded = run_encoder(backbone, source, mean=mean, std=std, device=device, keep_nodata=keep_nodata)
+        for found, features in encoded:
+            if not len(features):
+                continue
             if x is None:
                 # One array of the final size: a list and its concatenation would hold everything twice.
                 x = torch.empty(len(rows), features.shape[1])
-            x[done : done + len(features)] = features.cpu()
-            seen.append(read.rows[0])
+            x[done : done + len(features)] = features
+            seen.append(found)
             done += len(features)
             progress.update(task, completed=done)
-    if x is None or done == 0:
+    if x is None:
         raise GeosslError(f"{title}: none of the {len(rows):,} images could be read{_first(source.failures())}")
     x = x[:done].clone() if done < len(rows) else x
     if not x.isfinite().all():
@@ -149,6 +132,66 @@ def extract(
         rows=row,
         failures=source.failures(),
     )
+
+
+def frozen_loader(
+    index: Index,
+    *,
+    rows: NDArray[np.int64],
+    size: int,
+    context: bool,
+    batch: int,
+    device: torch.device,
+    loader: LoaderConfig,
+    **options: Any,
+) -> Loader:
+    """The loader of the images of `rows`, in order, as a frozen encoder sees them.
+
+    Arguments as for `extract`; `options` are others of `Loader`, such as cut and seed.
+    """
+    return Loader(
+        index,
+        rows=rows,
+        batch=batch,
+        views=1,
+        temporal=False,
+        crop=CropConfig(size=size, context=context),
+        color=None,
+        train=False,
+        loader=loader,
+        pin=device.type == "cuda",
+        **{"seed": 0, **options},
+    )
+
+
+def run_encoder(
+    backbone: Callable[[torch.Tensor], torch.Tensor],
+    source: Loader,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    keep_nodata: bool = False,
+) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
+    """Run an encoder over the batches of a loader.
+
+    Yields the rows of each batch that could be read, int64 [n], and their features, float32 [n, D], on the CPU; [0, 0]
+    where none could: not every encoder takes a batch without images. Arguments as for `extract`.
+    """
+    means = torch.tensor(mean, dtype=torch.float32, device=device)
+    deviations = torch.tensor(std, dtype=torch.float32, device=device)
+    for read in source:
+        images = read.images[0].to(device, non_blocking=True)
+        if not len(images):
+            yield read.rows[0], torch.empty(0, 0)
+            continue
+        gains = read.gains[0]
+        with torch.no_grad():
+            normalized = normalize(images, mean=means, std=deviations, gains=gains, nodata=source.nodata)
+            if keep_nodata:
+                normalized.masked_fill_(_lacking(images, gains, source.nodata), math.nan)
+            features = backbone(normalized).float().cpu()
+        yield read.rows[0], features
 
 
 def _lacking(images: torch.Tensor, gains: torch.Tensor, nodata: float | None) -> torch.Tensor:
