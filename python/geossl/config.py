@@ -164,6 +164,13 @@ class ColorConfig(Section):
             raise ValueError(f"the probability comes first: [0.8, {', '.join(map(str, jitter))}]")
         return jitter
 
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and std. Raises ValueError where they are still to be chosen."""
+        if self.mean is None or self.std is None:
+            raise ValueError("color.mean and color.std must be resolved")
+        return self.mean, self.std
+
 
 class ModelConfig(Section):
     """Encoder, projection and MoCo."""

@@ -179,9 +179,6 @@ def _train_config(config: FinetuneConfig, loaded: LoadedBackbone | None, *, lr: 
 def _state(config: FinetuneConfig, data: TrainData, chosen: TrainConfig, *, notes: dict[str, Any]) -> TrainState:
     """The run with fresh weights."""
     device = torch.device(chosen.device)
-    mean, std = chosen.color.mean, chosen.color.std
-    if mean is None or std is None:
-        raise ValueError("color.mean and color.std must be resolved")
     loader = Loader(
         data.index,
         rows=data.rows,
@@ -190,7 +187,7 @@ def _state(config: FinetuneConfig, data: TrainData, chosen: TrainConfig, *, note
         temporal=False,
         crop=chosen.crop,
         color=None,
-        normalize=(mean, std) if device.type == "cpu" else None,
+        normalize=chosen.color.normalization if device.type == "cpu" else None,
         seed=chosen.seed,
         train=True,
         cut="random",

@@ -39,9 +39,7 @@ def predict(
 
     """
     config, encoder = state.config, state.learner.encoder
-    mean, std = config.color.mean, config.color.std
-    if mean is None or std is None:
-        raise ValueError("color.mean and color.std must be resolved")
+    mean, std = config.color.normalization
     device = torch.device(config.device)
 
     def logits(images: torch.Tensor) -> torch.Tensor:

@@ -229,9 +229,6 @@ def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
     if ranks.world > 1 and config.loader.on_error == "skip":
         raise UsageError("loader.on_error: skip would leave the processes with unequal batches; use substitute")
     device = torch.device(config.device)
-    mean, std = config.color.mean, config.color.std
-    if mean is None or std is None:
-        raise ValueError("color.mean and color.std must be resolved")
     loader = Loader(
         data.index,
         rows=data.rows,
@@ -242,7 +239,7 @@ def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
         crop=config.crop,
         color=config.color,
         # Where there is no GPU to do it, the loader's threads do.
-        normalize=(mean, std) if device.type == "cpu" else None,
+        normalize=config.color.normalization if device.type == "cpu" else None,
         seed=config.seed,
         train=True,
         loader=config.loader,

@@ -60,7 +60,7 @@ class Stepper:
         self._config, self._learner, self._optimizer, self._mirror = config, learner, optimizer, mirror
         self._scaler, self._loader, self._targets, self._ranks = scaler, loader, targets, ranks
         self._device = torch.device(config.device)
-        self._mean, self._std = (torch.tensor(v, device=self._device) for v in (config.color.mean, config.color.std))
+        self._mean, self._std = (torch.tensor(v, device=self._device) for v in config.color.normalization)
 
     def step(self, batch: Batch, *, number: int, logged: bool = True) -> tuple[dict[str, Tensor], int]:
         """Learn from a batch.
