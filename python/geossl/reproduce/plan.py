@@ -160,12 +160,11 @@ def _stoppable(lines: list[str]) -> list[str]:
     """The commands in a shell that hands SLURM's warning on, and queues the job again."""
     text = [
         "# SLURM warns this shell alone five minutes before the end: what runs saves, and the job queues again.",
-        "warned=no",
-        'stop() { warned=yes; kill -TERM "$run"; }',
+        'stop() { for run in $(jobs -p); do kill -TERM "$run" && wait "$run" || true; done',
+        '    scontrol requeue "$SLURM_JOB_ID"',
+        "    exit 0; }",
         "trap stop USR1",
     ]
     for line in lines:
-        text += [f"{line} &", "run=$!", 'wait "$run" && code=0 || code=$?']
-        text += ['if [ "$warned" = yes ]; then', '    wait "$run" || true', '    scontrol requeue "$SLURM_JOB_ID"']
-        text += ["    exit 0", "fi", '[ "$code" = 0 ] || exit "$code"']
+        text += [f"{line} &", 'wait "$!" && code=0 || code=$?', '[ "$code" = 0 ] || exit "$code"']
     return text
