@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from geossl.errors import GeosslError
 from geossl.files import replacing
@@ -29,13 +29,16 @@ def align(rows: Sequence[Sequence[str]], *, left: Container[int]) -> list[str]:
     ]
 
 
-def per_cent(share: float, interval: Interval | None = None) -> str:
-    """A share as text, with its interval if there is one: 63.7 [61.2, 66.1]; a dash for what does not exist."""
+def per_cent(share: float, interval: Interval | None = None, *, sign: Literal["", "+"] = "") -> str:
+    """A share as text, with its interval if there is one: 63.7 [61.2, 66.1]; a dash for what does not exist.
+
+    `sign` + signs the share, as of a difference.
+    """
     if math.isnan(share):
         return "-"
     if interval is None or math.isnan(interval.low):
-        return f"{100 * share:.1f}"
-    return f"{100 * share:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        return f"{100 * share:{sign}.1f}"
+    return f"{100 * share:{sign}.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -5,7 +5,7 @@ from reproduce_data import write_grid
 
 from geossl.errors import UsageError
 from geossl.reproduce.grid import grid_names, read_grid
-from geossl.reproduce.paper import FMOW, GEOIMAGENET
+from geossl.reproduce.paper import TABLES
 
 
 def test_the_shipped_grids():
@@ -15,7 +15,7 @@ def test_the_shipped_grids():
 @pytest.mark.parametrize("name", grid_names())
 def test_every_arm_of_a_shipped_grid_has_settings(name, tmp_path):
     grid = read_grid(name)
-    table = FMOW if grid.table == "fmow" else GEOIMAGENET
+    table = TABLES[grid.table].figures
     for arm in grid.arms:
         assert grid.arms[arm].method in table
         if grid.arms[arm].trains:
@@ -26,7 +26,7 @@ def test_every_arm_of_a_shipped_grid_has_settings(name, tmp_path):
 
 def test_the_papers_grid_is_as_published(tmp_path):
     grid = read_grid("fmow-paper")
-    assert {arm.method for arm in grid.arms.values()} == set(FMOW)
+    assert {arm.method for arm in grid.arms.values()} == set(TABLES["fmow"].figures)
     config = grid.settings("tp", data=tmp_path / "a.parquet", out=tmp_path / "run", seed=0)
     assert (config.epochs, config.batch, config.model.backbone) == (200, 256, "resnet50")
     assert (config.model.temperature, config.optim.lr, config.model.queue, config.crop.size) == (0.02, 0.03, 65536, 224)

@@ -6,25 +6,63 @@ classification) and 6 (GeoImageNet). Per cent.
 
 from __future__ import annotations
 
-FMOW = {
-    # method: F1 frozen, F1 finetune, top-1 frozen, top-1 finetune
-    "Supervised, ImageNet init": (None, 64.72, None, 69.07),
-    "Supervised, scratch": (None, 64.71, None, 69.05),
-    "Geoloc. learning": (48.96, 52.23, 52.40, 56.59),
-    "MoCo-V2 (pretrained on ImageNet)": (31.55, 57.36, 37.05, 62.90),
-    "MoCo-V2": (55.47, 60.61, 60.69, 64.34),
-    "MoCo-V2+Geo": (61.60, 66.60, 64.07, 69.04),
-    "MoCo-V2+TP": (64.53, 67.34, 68.32, 71.55),
-    "MoCo-V2+Geo+TP": (63.13, 66.56, 66.33, 70.60),
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table, and what ours is for it."""
+
+    title: str
+    score: str
+    method: str
+    """linear or finetune."""
+    from_scratch: str | None = None
+    """The method of an arm of which nothing is pretrained, if it is another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of the paper."""
+
+    columns: tuple[Column, ...]
+    figures: dict[str, tuple[float | None, ...]]
+    """By the paper's name of the method, one a column."""
+    note: str | None = None
+    """What else the paper has."""
+
+
+TABLES = {
+    "fmow": Table(
+        columns=(
+            Column(title="F1 frozen", score="f1", method="linear"),
+            Column(title="F1 finetune", score="f1", method="finetune"),
+            Column(title="top-1 frozen", score="top1", method="linear"),
+            Column(title="top-1 finetune", score="top1", method="finetune"),
+        ),
+        figures={
+            "Supervised, ImageNet init": (None, 64.72, None, 69.07),
+            "Supervised, scratch": (None, 64.71, None, 69.05),
+            "Geoloc. learning": (48.96, 52.23, 52.40, 56.59),
+            "MoCo-V2 (pretrained on ImageNet)": (31.55, 57.36, 37.05, 62.90),
+            "MoCo-V2": (55.47, 60.61, 60.69, 64.34),
+            "MoCo-V2+Geo": (61.60, 66.60, 64.07, 69.04),
+            "MoCo-V2+TP": (64.53, 67.34, 68.32, 71.55),
+            "MoCo-V2+Geo+TP": (63.13, 66.56, 66.33, 70.60),
+        },
+        note="By places (temporal classification) the paper has F1 69.56, top-1 72.76 for MoCo-V2+Geo+TP, frozen.",
+    ),
+    "geoimagenet": Table(
+        columns=(
+            Column(title="top-1", score="top1", method="linear", from_scratch="finetune"),
+            Column(title="top-5", score="top5", method="linear", from_scratch="finetune"),
+        ),
+        figures={
+            "Supervised, scratch": (35.04, 54.11),
+            "Geoloc. learning": (22.26, 39.33),
+            "MoCo-V2": (38.51, 57.67),
+            "MoCo-V2+Geo": (39.96, 58.71),
+        },
+    ),
 }
-FMOW_TEMPORAL = {
-    # method: F1 frozen, top-1 frozen, of places
-    "MoCo-V2+Geo+TP": (69.56, 72.76),
-}
-GEOIMAGENET = {
-    # method: top-1, top-5
-    "Supervised, scratch": (35.04, 54.11),
-    "Geoloc. learning": (22.26, 39.33),
-    "MoCo-V2": (38.51, 57.67),
-    "MoCo-V2+Geo": (39.96, 58.71),
-}
+"""By their names in a grid."""

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from geossl.data.clusters import Clusters, default_path
 from geossl.data.index import Index
-from geossl.reproduce.results import RUN, cell_folder
-from geossl.training.log import read_metrics
 from geossl.viz.maps import plot_map
 from geossl.viz.summary import GRID, INK, PALETTE, save
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from geossl.reproduce.grid import Grid
 
+Metrics = dict[tuple[str, int], list[dict[str, Any]]]
+"""Rows of metrics of the runs, by arm and seed; none of one that has not begun."""
 CURVES = {"loss": "loss", "pretext_acc": "pretext accuracy", "feature_std": "feature std", "knn_acc": "online kNN"}
 
 
-def draw_curves(grid: Grid, out: Path) -> list[tuple[str, str]]:
+def draw_curves(out: Path, metrics: Metrics) -> list[tuple[str, str]]:
     """Write curves.png: a panel for each figure that there is, a colour for each arm, a line for each seed."""
-    runs = [
-        (arm, read_metrics(cell_folder(out, arm, seed) / RUN))
-        for arm in grid.arms
-        if grid.arms[arm].trains
-        for seed in grid.seeds
-    ]
+    runs = [(arm, rows) for (arm, _), rows in metrics.items()]
     shown = [key for key in CURVES if any(row.get(key) is not None for _, rows in runs for row in rows)]
     if not shown:
         return []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +12,11 @@ from geossl.config import flatten
 from geossl.files import replacing
 from geossl.recipes import read_recipe
 from geossl.reproduce.page import Section, to_html, to_markdown
-from geossl.reproduce.paper import FMOW, FMOW_TEMPORAL, GEOIMAGENET
-from geossl.reproduce.pictures import draw_curves, draw_maps
+from geossl.reproduce.paper import TABLES
+from geossl.reproduce.pictures import Metrics, draw_curves, draw_maps
 from geossl.reproduce.results import RUN, cell_folder, collect
 from geossl.reproduce.statistics import over_seeds
+from geossl.tables import write_csv
 from geossl.training.log import read_metrics
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geossl.config import TrainConfig
-    from geossl.reproduce.grid import Arm, Grid
+    from geossl.reproduce.grid import Grid
     from geossl.reproduce.results import Results, Score
 
 FROZEN = {"f1": "F1", "top1": "top-1", "place_f1": "F1 per place", "place_top1": "top-1 per place"}
@@ -55,6 +54,8 @@ def write_report(grid: Grid, name: str, out: Path, *, data: Path, left_out: Mapp
     """
     results = collect(grid, out)
     trained = [name for name, arm in grid.arms.items() if arm.trains]
+    runs = [(name, seed) for name in trained for seed in grid.seeds]
+    metrics = {run: read_metrics(cell_folder(out, *run) / RUN) for run in runs}
     settings = {name: grid.settings(name, data=data, out=out, seed=grid.seeds[0]) for name in trained}
     sections = [
         _about(grid, results, left_out),
@@ -62,19 +63,19 @@ def write_report(grid: Grid, name: str, out: Path, *, data: Path, left_out: Mapp
         _all_scores(grid, results),
         *_comparisons(grid, results),
         _differences(settings),
-        Section(title="Curves", pictures=draw_curves(grid, out)),
+        Section(title="Curves", pictures=draw_curves(out, metrics)),
         Section(title="Maps", pictures=draw_maps(out, data=data)),
-        _cost(grid, out),
+        _cost(metrics),
     ]
     title = f"geossl reproduce {name}"
     for file, text in (
         ("report.md", to_markdown(title, sections)),
         ("report.html", to_html(title, sections)),
-        ("scores.csv", _csv(grid, results)),
         ("settings.yaml", yaml.safe_dump({a: _method(c) for a, c in settings.items()}, sort_keys=False)),
     ):
         with replacing(out / file) as stream:
             stream.write(text.encode())
+    _write_scores(out / "scores.csv", grid, results)
 
 
 def _about(grid: Grid, results: Results, left_out: Mapping[str, str]) -> Section:
@@ -98,34 +99,21 @@ def _about(grid: Grid, results: Results, left_out: Mapping[str, str]) -> Section
 
 def _beside_the_paper(grid: Grid, results: Results) -> Section:
     """The paper's table, ours beside it."""
+    table = TABLES[grid.table]
+    header = ["", *(text for column in table.columns for text in (f"{column.title}, ours", "paper"))]
     rows = []
-    if grid.table == "geoimagenet":
-        header = ["", "top-1, ours", "paper", "top-5, ours", "paper"]
-        for name, arm in grid.arms.items():
-            method = "finetune" if arm.scratch else "linear"
-            published = GEOIMAGENET.get(arm.method, (None, None))
-            ours = [_cell(results.of(name, method), key) for key in ("top1", "top5")]
-            rows.append([arm.method, ours[0], _number(published[0]), ours[1], _number(published[1])])
-    else:
-        header = ["", "F1 frozen, ours", "paper", "F1 finetune, ours", "paper"]
-        header += ["top-1 frozen, ours", "paper", "top-1 finetune, ours", "paper"]
-        for name, arm in grid.arms.items():
-            cells = [_cell(results.of(name, how), key) for key in ("f1", "top1") for how in ("linear", "finetune")]
-            paper = [_number(value) for value in FMOW.get(arm.method, (None,) * 4)]
-            rows.append([arm.method, *(text for pair in zip(cells, paper, strict=True) for text in pair)])
+    for name, arm in grid.arms.items():
+        row = [arm.method]
+        figures = table.figures.get(arm.method, (None,) * len(table.columns))
+        for column, figure in zip(table.columns, figures, strict=True):
+            method = (arm.scratch and column.from_scratch) or column.method
+            row += [_cell(results.of(name, method), column.score), "-" if figure is None else f"{figure:.2f}"]
+        rows.append(row)
     for name in results.baselines:
-        ours = [_cell(results.of(name, "linear"), key) for key in ("f1", "top1")]
-        if grid.table == "geoimagenet":
-            rows.append([name, ours[1], "-", _cell(results.of(name, "linear"), "top5"), "-"])
-        else:
-            rows.append([name, ours[0], "-", "-", "-", ours[1], "-", "-", "-"])
+        cells = (_cell(results.of(name, column.method), column.score) for column in table.columns)
+        rows.append([name, *(text for cell in cells for text in (cell, "-"))])
     text = ["The paper's figures are of its own data; beside another data set they show the order of the arms at most."]
-    if grid.table == "fmow":
-        f1, top1 = FMOW_TEMPORAL["MoCo-V2+Geo+TP"]
-        text.append(
-            f"By places (temporal classification) the paper has F1 {f1}, top-1 {top1} for MoCo-V2+Geo+TP, frozen."
-        )
-    return Section(title="Beside the paper", text=text, header=header, rows=rows)
+    return Section(title="Beside the paper", text=[*text, *filter(None, [table.note])], header=header, rows=rows)
 
 
 def _all_scores(grid: Grid, results: Results) -> Section:
@@ -181,16 +169,13 @@ def _method(config: TrainConfig) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if not key.startswith(NOT_THE_METHOD)}
 
 
-def _cost(grid: Grid, out: Path) -> Section:
+def _cost(metrics: Metrics) -> Section:
     """What was computed; how long it took, which is no part of the result, is in timing.csv."""
-    rows = []
-    for name, arm in grid.arms.items():
-        if not arm.trains:
-            continue
-        for seed in grid.seeds:
-            metrics = read_metrics(cell_folder(out, name, seed) / RUN)
-            if metrics:
-                rows.append([name, str(seed), f"{metrics[-1]['step']:,}", f"{metrics[-1]['epoch']:,}"])
+    rows = [
+        [name, str(seed), f"{found[-1]['step']:,}", f"{found[-1]['epoch']:,}"]
+        for (name, seed), found in metrics.items()
+        if found
+    ]
     text = ["Steps and epochs of pretraining. Seconds of every part, on the machine that it ran on, are in timing.csv."]
     return Section(title="Cost", text=text, header=["arm", "seed", "steps", "epochs"], rows=rows)
 
@@ -202,19 +187,18 @@ def _cell(scores: list[Score], key: str) -> str:
     return over_seeds([s.values[key] for s in scores], within=within if len(within) == len(scores) else None)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _csv(grid: Grid, results: Results) -> str:
+def _write_scores(path: Path, grid: Grid, results: Results) -> None:
     """A line for every score, shares."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
     names = sorted({name for score in results.scores for name in score.values})
-    table.writerow(["arm", "method of the paper", "seed", "method", "labels", *names])
-    for score in results.scores:
-        arm: Arm | None = grid.arms.get(score.arm)
-        shares = [score.values.get(name, math.nan) for name in names]
-        row = [score.arm, "" if arm is None else arm.method, score.seed, score.method, f"{score.labels:g}"]
-        table.writerow([*row, *("" if math.isnan(v) else repr(v) for v in shares)])
-    return text.getvalue()
+    rows = [
+        [
+            score.arm,
+            grid.arms[score.arm].method if score.arm in grid.arms else "",
+            score.seed,
+            score.method,
+            f"{score.labels:g}",
+            *(score.values.get(name, math.nan) for name in names),
+        ]
+        for score in results.scores
+    ]
+    write_csv(path, ["arm", "method of the paper", "seed", "method", "labels", *names], rows)

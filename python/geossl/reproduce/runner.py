@@ -125,15 +125,14 @@ class Reproduction:
         chosen = [one for one in cells if only in {None, one.name}]
         if not chosen:
             raise UsageError(f"--only {only}: no such cell; there are {', '.join(one.name for one in cells)}")
-        for number, one in enumerate(chosen, 1):
-            if self.is_done(one):
-                continue
+        left = [(number, one) for number, one in enumerate(chosen, 1) if not self.is_done(one)]
+        for number, one in left:
             self._console.print(f"[{number}/{len(chosen)}] {one.name}", highlight=False, markup=False)
             if not self._run(one):
                 return False
             if only is None:
                 self.report()
-        if only is None:
+        if only is None and not left:
             self.report()
         return True
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from geossl.evaluate.bootstrap import Interval
+from geossl.tables import per_cent
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,13 +30,9 @@ def over_seeds(
     """
     if not values or any(math.isnan(value) for value in values):
         return "-"
-    mean = 100 * float(np.mean(values))
-    text = f"{mean:+.1f}" if signed else f"{mean:.1f}"
+    mean = float(np.mean(values))
+    interval = Interval(*within[0]) if within is not None else None
     if len(values) > 1:
-        half = 100 * float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
-        low, high = mean - half, mean + half
-    elif within is not None:
-        low, high = (100 * bound for bound in within[0])
-    else:
-        return text
-    return f"{text} [{low:.1f}, {high:.1f}]"
+        half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+        interval = Interval(mean - half, mean + half)
+    return per_cent(mean, interval, sign="+" if signed else "")

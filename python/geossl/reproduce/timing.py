@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from geossl.files import replacing
+from geossl.tables import write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,11 +30,8 @@ def timed(folder: Path, part: str) -> Iterator[None]:
 
 def write_times(out: Path, folders: Sequence[Path]) -> None:
     """Add up what all cells took, into one file: a line for each part of a cell."""
-    with replacing(out / FILE) as file:
-        file.write(b"cell,part,seconds\n")
-        for folder in folders:
-            for part, secs in _seconds(folder).items():
-                file.write(f"{folder.name},{part},{secs:.1f}\n".encode())
+    rows = [(folder.name, part, f"{secs:.1f}") for folder in folders for part, secs in _seconds(folder).items()]
+    write_csv(out / FILE, ("cell", "part", "seconds"), rows)
 
 
 def _seconds(folder: Path) -> dict[str, float]:
