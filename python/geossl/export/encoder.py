@@ -13,7 +13,7 @@ from geossl.export.description import describe
 from geossl.export.formats import FILES, Format, write_weights
 from geossl.files import flush_folder, naming_full_disk, replacing, temporary_name
 from geossl.models.reading import DESCRIPTION, read
-from geossl.models.weights import load_backbone
+from geossl.models.weights import backbone_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +63,8 @@ def export_encoder(
     _check_free(out, force=force)
     if format not in FILES:
         raise UsageError(f"--format {format}: must be one of {', '.join(FILES)}")
-    encoder = load_backbone(run, backbone=backbone)
-    _, content = read(run, backbone=backbone)
+    source, content = read(run, backbone=backbone)
+    encoder = backbone_in(content, file=source, path=run, backbone=backbone)
     said = describe(encoder, content, kind=format, weights=FILES[format])
     made = temporary_name(out)
     shutil.rmtree(made, ignore_errors=True)  # what a killed process left

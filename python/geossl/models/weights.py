@@ -31,6 +31,7 @@ __all__ = [
     "IMAGENET_STD",
     "LoadedBackbone",
     "Source",
+    "backbone_in",
     "checkpoint_file",
     "inflate",
     "init_backbone",
@@ -108,6 +109,11 @@ def load_backbone(path: Path, *, backbone: str | None = None) -> LoadedBackbone:
 
     """
     file, content = read(path, backbone=backbone)
+    return backbone_in(content, file=file, path=path, backbone=backbone)
+
+
+def backbone_in(content: Mapping[str, Any], *, file: Path, path: Path, backbone: str | None = None) -> LoadedBackbone:
+    """The encoder in what `read` gives for `path`: the file, and its contents. Otherwise as `load_backbone`."""
     found, about = recognise(file, content), about_of(file, content)
     name = _name(file, about.get("arch") or found.arch or content.get("arch"), backbone, own="geossl" in content)
     settings, size = about.get("settings", {}), about.get("size", 224)
