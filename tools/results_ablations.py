@@ -22,10 +22,11 @@ from results_bmng import BATCH, ROOT, SHARED, K, command, interval, machine, pre
 
 from geossl.config import CropConfig, make_config
 from geossl.data.loader import Loader
-from geossl.evaluate.bootstrap import compare
+from geossl.evaluate.bootstrap import Difference, Interval, compare
 from geossl.evaluate.predictions import read_predictions
 from geossl.files import replacing
 from geossl.recipes import read_recipe
+from geossl.tables import per_cent
 from geossl.training.data import read_data, resolve
 from geossl.training.engine import cosine_lr
 
@@ -180,14 +181,13 @@ def scores(index: Path, name: str, seed: int, options: argparse.Namespace) -> Sc
     )
 
 
-def of_places(base: Scores, own: Scores, method: str, score: str) -> str:
-    """The difference of two encoders of one seed, per cent, and its 95 % interval over the places (bootstrap)."""
+def of_places(base: Scores, own: Scores, method: str) -> dict[str, Difference]:
+    """What an encoder has over another of the same seed, and the 95 % intervals over the places (bootstrap)."""
     predictions = []
     for one in (base, own):
         made, _ = read_predictions(one.predictions, method=method)
         predictions.append(next(found for found in made if found.fit.encoder != "random"))
-    value, low, high = compare(*predictions)[score]
-    return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return compare(*predictions)
 
 
 def write_section(found: dict[str, list[Scores]], options: argparse.Namespace) -> str:
@@ -198,18 +198,20 @@ def write_section(found: dict[str, list[Scores]], options: argparse.Namespace) -
         base_name = option.base or option.arm
         base = found[base_name]
         cells = []
-        for method, score in itertools.product(METHODS, ("top1", "place_top1")):
-            own = [scores.values[method][score] for scores in of_seeds]
-            if name == base_name and one:
-                low, high = of_seeds[0].intervals[method][score]
-                cells.append(f"{100 * own[0]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
-            elif name == base_name:
-                cells.append(interval(own))
-            elif one:
-                cells.append(of_places(base[0], of_seeds[0], method, score))
-            else:
-                differences = [a - b.values[method][score] for a, b in zip(own, base, strict=True)]
-                cells.append(interval(differences, sign="+"))
+        for method in METHODS:
+            over = of_places(base[0], of_seeds[0], method) if one and name != base_name else {}
+            for score in ("top1", "place_top1"):
+                own = [scores.values[method][score] for scores in of_seeds]
+                if score in over:
+                    value, low, high = over[score]
+                    cells.append(f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
+                elif one:
+                    cells.append(per_cent(own[0], Interval(*of_seeds[0].intervals[method][score])))
+                elif name == base_name:
+                    cells.append(interval(own))
+                else:
+                    differences = [a - b.values[method][score] for a, b in zip(own, base, strict=True)]
+                    cells.append(interval(differences, sign="+"))
         title = f"**{name}**" if name == base_name else name
         lines.append(f"| {title} | {option.what} | {' | '.join(cells)} |")
     table = "\n".join(lines)
