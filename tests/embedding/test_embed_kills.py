@@ -4,36 +4,15 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
 from embedding_data import make_index
 
+from forked import Forked
+
 KILLED = -signal.SIGKILL
-
-
-class Server:
-    """Starts `embed` at once; see embed_server.py."""
-
-    def __init__(self, run, data):
-        self.sources = {"run": str(run), "data": str(data)}
-        script = Path(__file__).with_name("embed_server.py")
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, script], **pipes)
-
-    def embed(self, out, dies=None):
-        """The exit code."""
-        self.process.stdin.write(json.dumps(self.sources | {"out": str(out), "dies": dies}) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -46,10 +25,10 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def server(run, data):
-    server = Server(run, data)
-    yield server
-    server.close()
+def embed(run, data):
+    """Starts `embed` at once: (out, operation at which it dies) -> exit code."""
+    with Forked(Path(__file__).with_name("embed_server.py")) as forked:
+        yield lambda out, dies=None: forked(run=str(run), data=str(data), out=str(out), dies=dies)
 
 
 def contents(folder):
@@ -64,18 +43,18 @@ def parts(folder):
     return list(folder.glob("features.parquet.parts/0*.parquet"))
 
 
-def test_a_command_that_is_killed_again_and_again(server, tmp_path):
+def test_a_command_that_is_killed_again_and_again(embed, tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     straight.mkdir()
     killed.mkdir()
-    assert server.embed(straight / "features.parquet") == 0
+    assert embed(straight / "features.parquet") == 0
     wanted = contents(straight)
     assert set(wanted) == {"features.parquet", "features.stac.json", "features.parquet.failures.jsonl"}
 
     # From what each left, on to the next, until one survives.
     draw = random.Random(0)
     kept = []
-    while (code := server.embed(killed / "features.parquet", dies=draw.randint(2, 9))) == KILLED:
+    while (code := embed(killed / "features.parquet", dies=draw.randint(2, 9))) == KILLED:
         if not (killed / "features.parquet").exists():
             kept.append(len(parts(killed)))
     assert code == 0
@@ -88,13 +67,13 @@ def test_a_command_that_is_killed_again_and_again(server, tmp_path):
     full, again = tmp_path / "full", tmp_path / "again"
     full.mkdir()
     while len(parts(full)) < 3:
-        assert server.embed(full / "features.parquet", dies=6) == KILLED  # with one more part
+        assert embed(full / "features.parquet", dies=6) == KILLED  # with one more part
     assert not (full / "features.parquet").exists()
     for number in count(1):
         shutil.copytree(full, again)
-        code = server.embed(again / "features.parquet", dies=number)
+        code = embed(again / "features.parquet", dies=number)
         if code == KILLED:
-            assert server.embed(again / "features.parquet") == 0
+            assert embed(again / "features.parquet") == 0
         assert contents(again) == wanted, number
         shutil.rmtree(again)
         if code == 0:

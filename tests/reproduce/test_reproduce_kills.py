@@ -1,14 +1,13 @@
 """Killed at any operation on its files, the same command goes on, and ends with the same report."""
 
-import json
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from reproduce_data import write_grid
+
+from forked import Forked
 
 REPORT = ("report.md", "report.html", "scores.csv", "settings.yaml", "curves.png", "density.png", "clusters.png")
 
@@ -17,16 +16,8 @@ REPORT = ("report.md", "report.html", "scores.csv", "settings.yaml", "curves.png
 def run(tmp_path):
     """Calls the server: (folder, operation at which it dies) -> exit code."""
     grid = write_grid(tmp_path / "tiny.yaml")
-    script = Path(__file__).with_name("reproduce_server.py")
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, script], **pipes) as process:
-
-        def request(out, dies=None):
-            process.stdin.write(json.dumps({"grid": grid, "out": str(out), "dies": dies}) + "\n")
-            process.stdin.flush()
-            return int(process.stdout.readline())
-
-        yield request
+    with Forked(Path(__file__).with_name("reproduce_server.py")) as forked:
+        yield lambda out, dies=None: forked(grid=grid, out=str(out), dies=dies)
 
 
 def test_a_grid_that_is_killed_again_and_again(run, tmp_path):

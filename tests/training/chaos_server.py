@@ -1,30 +1,26 @@
-"""Runs `geossl train` in forked children, so that Python starts once; on request a child comes to grief.
+"""Runs `geossl train`, see forked.py; on request a child comes to grief.
 
-Each line of standard input is a request as JSON: `arguments` of the command line, the file `output` that it prints to,
-and `fate`, None or what happens to it: `kind`, after how many `steps`, and `where` from 0 to 1. The answer is a line
-with its exit code, or the signal that it died of as a negative number.
+A request has the `arguments` of the command line, the file `output` that it prints to, and `fate`, None or what happens
+to it: `kind`, after how many `steps`, and `where` from 0 to 1.
 
 Kinds: term and kill are sent at a random moment after the steps; kill_write and kill_file fall inside the next save,
 while it writes the file or between the operations of the file system around that; disk_full lets the next save meet
 a device that is full, disk_limit a file that may not grow any more. Both are the kernel's own doing.
 """
 
-import json
 import os
 import resource
 import signal
-import sys
 import threading
 import time
 
 import torch
 
+from forked import die_at, serve
 from geossl.cli import main
 from geossl.models import timm_models
 from geossl.training import checkpoint
 from geossl.training.log import RunLog
-
-FILE_EVENTS = ("open", "os.rename", "os.link", "os.remove")
 
 
 class Grief:
@@ -33,7 +29,6 @@ class Grief:
     def __init__(self, kind, *, steps, where):
         self.kind, self.steps_left, self.where = kind, steps, where
         self.size, self.last_step = 0, time.perf_counter()
-        self.events_left = None
         save, log_step = checkpoint.save, RunLog.step
 
         def step(log, count, **rest):
@@ -71,14 +66,7 @@ class Grief:
             torch_save = torch.save
             torch.save = lambda content, file: torch_save(content, Mortal(file, at))
         elif self.kind == "kill_file":
-            self.events_left = 1 + int(self.where * 6)
-            sys.addaudithook(self.audit)
-
-    def audit(self, event, _arguments):
-        if event in FILE_EVENTS:
-            self.events_left -= 1
-            if self.events_left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            die_at(1 + int(self.where * 7), lambda _: True)
 
 
 class Mortal:
@@ -109,22 +97,6 @@ def child(request):
     return main(request["arguments"])
 
 
-def serve():
-    torch.set_num_threads(1)
-    timm_models.names()  # imports timm: seconds that every child would need
-    for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            code = 70
-            try:
-                code = child(json.loads(line))
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    timm_models.names()  # imports timm: seconds that every child would need
+    serve(child)

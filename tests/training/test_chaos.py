@@ -1,9 +1,6 @@
 """A run that is stopped, killed and starved of disk again and again ends bit for bit as one that was left alone."""
 
-import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_data import IMAGES, make_index
 
+from forked import Forked
 from geossl.data.clustering import cluster_places
 from geossl.data.clusters import default_path
 from geossl.data.index import Index
@@ -35,35 +33,18 @@ loader: {{threads: 2}}
 """
 
 
-class Server:
-    """Starts `geossl train` at once; see chaos_server.py."""
-
-    def __init__(self, folder):
-        self.output = folder / "output.txt"
-        script = Path(__file__).with_name("chaos_server.py")
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, script], **pipes)
-
-    def train(self, *arguments, **fate):
-        """The exit code, and what was printed."""
-        words = ["train", "--resume", "auto", *map(str, arguments)]
-        request = {"arguments": words, "output": str(self.output), "fate": fate or None}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        code = int(self.process.stdout.readline())
-        return code, self.output.read_text()
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-
-
 @pytest.fixture
-def server(tmp_path):
-    server = Server(tmp_path)
-    yield server
-    server.close()
+def train(tmp_path):
+    """Starts `geossl train` at once: (arguments, fate) -> the exit code, and what was printed."""
+    output = tmp_path / "output.txt"
+    with Forked(Path(__file__).with_name("chaos_server.py")) as forked:
+
+        def call(*arguments, **fate):
+            words = ["train", "--resume", "auto", *map(str, arguments)]
+            code = forked(arguments=words, output=str(output), fate=fate or None)
+            return code, output.read_text()
+
+        yield call
 
 
 @pytest.fixture
@@ -78,11 +59,11 @@ def data(tmp_path):
     return path
 
 
-def test_twenty_interruptions_change_no_bit(data, server):
+def test_twenty_interruptions_change_no_bit(data, train):
     settings, straight, run = data.with_name("settings.yaml"), data.with_name("straight"), data.with_name("chaos")
     settings.write_text(SETTINGS)
     words = ["--config", settings, "--data", data, "--out"]
-    code, text = server.train(*words, straight)
+    code, text = train(*words, straight)
     assert code == 0, text
 
     draw = random.Random(0)
@@ -90,7 +71,7 @@ def test_twenty_interruptions_change_no_bit(data, server):
     draw.shuffle(fates)
     done = 0
     for kind in fates:
-        code, text = server.train(*words, run, kind=kind, steps=draw.randint(2, 4), where=draw.random())
+        code, text = train(*words, run, kind=kind, steps=draw.randint(2, 4), where=draw.random())
         assert code == EXIT[kind], f"{kind}: {text}"
         if kind.startswith("disk"):
             message = " ".join(text[text.index("geossl: ") :].split())
@@ -102,7 +83,7 @@ def test_twenty_interruptions_change_no_bit(data, server):
             assert step >= done
             done = step
     assert 0 < done < EPOCHS * STEPS
-    code, text = server.train(*words, run)
+    code, text = train(*words, run)
     assert code == 0, text
     assert f"going on after step {done}" in text
 
