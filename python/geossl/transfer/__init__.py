@@ -1,0 +1,1 @@
+"""Detection, segmentation and classification with a pretrained encoder."""
