@@ -12,12 +12,13 @@ from geossl.cli.data.leaks import leaks
 from geossl.cli.data.map import map_index
 from geossl.cli.data.merge import merge
 from geossl.cli.data.pack import pack
+from geossl.cli.data.spacenet import spacenet
 from geossl.cli.data.split import split
 from geossl.cli.data.stats import stats
 from geossl.cli.data.synth import synth
 from geossl.cli.data.validate import validate
 
 app = App(name="data", help="Make, index, cluster and pack images.")
-for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench):
+for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench, spacenet):
     app.command(command)
 app.command(map_index, name="map")
