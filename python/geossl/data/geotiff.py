@@ -58,6 +58,18 @@ def read_geotiffs(src: Path, *, root: Path, options: GeoOptions, threads: int) -
         number, why = len(listed.rejected), first_reasons(listed.rejected)
         what = f"none of its {number:,} images can be used: {why}" if number else "no images found"
         raise UsageError(f"{src}: {what}; looked for {', '.join(EXTENSIONS)}" if src.is_dir() else f"{src}: {what}")
+    return listed, complete(listed, root=root, options=options)
+
+
+def complete(listed: Listed, *, root: Path, options: GeoOptions) -> Counter[str]:
+    """Fill in what a list does not have and its GeoTIFFs do: dates, places, coordinates, sizes of pixels; cut tiles.
+
+    Returns:
+        The images by where their date is from.
+
+    Raises UsageError if an option does not fit the images.
+
+    """
     if options.bands:
         listed.table = _with_band_names(listed.table, options.bands)
     dates_from = _date(listed, root, options)
@@ -66,7 +78,7 @@ def read_geotiffs(src: Path, *, root: Path, options: GeoOptions, threads: int) -
     _place(listed, footprints, order)
     if options.tile is not None:
         _tile(listed, footprints, order, options.tile)
-    return listed, dates_from
+    return dates_from
 
 
 def _walked(root: Path, *, threads: int) -> Listed:

@@ -112,9 +112,9 @@ class IndexReport:
             )
         out = [f"{name:<12}{text}" for name, text in facts]
         if self.rejected:
-            out += [f"{'rejected':<12}{len(self.rejected):,}", *_grouped(self.rejected)]
+            out += [f"{'rejected':<12}{len(self.rejected):,}", *grouped(self.rejected)]
         if self.nulled:
-            out += [f"{'made null':<12}{len(self.nulled):,} bad values", *_grouped(self.nulled)]
+            out += [f"{'made null':<12}{len(self.nulled):,} bad values", *grouped(self.nulled)]
         return out + [f"{'note':<12}{note}" for note in self.notes]
 
 
@@ -180,7 +180,8 @@ def _what(reason: str) -> str:
     return reason.split(": ", 1)[0]
 
 
-def _grouped(faults: list[tuple[str, str]]) -> list[str]:
+def grouped(faults: Sequence[tuple[str, str]]) -> list[str]:
+    """Faults, as (file, "what: why"), as a line for each kind: its number, and examples."""
     examples: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
     for path, reason in faults:

@@ -12,6 +12,7 @@ from geossl.cli.data.leaks import leaks
 from geossl.cli.data.map import map_index
 from geossl.cli.data.merge import merge
 from geossl.cli.data.pack import pack
+from geossl.cli.data.spacenet import spacenet
 from geossl.cli.data.split import split
 from geossl.cli.data.stats import stats
 from geossl.cli.data.synth import synth
@@ -19,6 +20,7 @@ from geossl.cli.data.validate import validate
 from geossl.cli.data.xview import xview
 
 app = App(name="data", help="Make, index, cluster and pack images.")
-for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench, xview):
+commands = (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench, xview, spacenet)
+for command in commands:
     app.command(command)
 app.command(map_index, name="map")
