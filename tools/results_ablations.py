@@ -219,10 +219,16 @@ def write_section(found: dict[str, list[Scores]], options: argparse.Namespace) -
     how = "95 % interval over the places (bootstrap), not over seeds: another seed may change more"
     if not one:
         how = "mean and 95 % interval over the seeds (Student's t)"
-    return f"""## What the paper leaves on the table
+    title, made_by = "What the paper leaves on the table", "make results-ablations"
+    if list(found) != list(OPTIONS):
+        title += ": some options again"
+        seeds_and_options = f"--seeds {' '.join(map(str, options.seeds))} --options {' '.join(found)}"
+        made_by = f"python tools/results_ablations.py {seeds_and_options}"
+    return f"""## {title}
 
-Made by `make results-ablations`, as it came out, on the *training* places of the Blue Marble tiles, a fifth of them
-held out: the test places have seen none of it.
+Made by `{made_by}`,
+as it came out, on the *training* places of the Blue Marble tiles, a fifth of them held out: the test places have seen
+none of it.
 
 Each option beside the published method, everything else equal: recipes `tp` or `geo` and `laptop`, queue {QUEUE:,},
 batch {BATCH}, {options.epochs} epochs, K = {K}, {seeds}; ViT-Tiny (views of {VIT_SIZE} pixels) by AdamW at a
