@@ -9,8 +9,9 @@ from torchvision import models
 
 from geossl.errors import UsageError
 from geossl.models.backbone import build_backbone
+from geossl.models.pyramid import stage_maps
 from geossl.transfer.masks import IGNORE
-from geossl.transfer.segmenters import Logits, build_segmenter, deep_maps, dilate, segmentation_loss
+from geossl.transfer.segmenters import Logits, build_segmenter, dilate, segmentation_loss
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def test_the_deepest_maps_have_an_eighth_and_the_weights_stay(name):
     assert after.keys() == before.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)
     with torch.no_grad():
-        maps = deep_maps(encoder, images)
+        maps = stage_maps(encoder.body, images)[-2:]
     assert {each.shape[2:] for each in maps} == {second.shape[2:]} == {(9, 9)}
 
 
@@ -86,7 +87,7 @@ def test_dilation_samples_what_strides_would_have_given():
 
 def test_the_stem_for_small_images_needs_no_dilation():
     net = segmenter(size=33, stem="small")
-    assert [each.shape[2] for each in deep_maps(net.encoder, torch.zeros(1, 3, 33, 33))] == [9, 5]
+    assert [each.shape[2] for each in stage_maps(net.encoder.body, torch.zeros(1, 3, 33, 33))[-2:]] == [9, 5]
 
 
 def test_the_head_is_drawn_from_the_seed_and_nothing_else_is():
@@ -147,5 +148,5 @@ def test_it_learns_squares(head):
 
 
 def test_a_model_without_maps_is_named_and_others_are_advised():
-    with pytest.raises(UsageError, match=r"convnext_tiny has no maps.*resnet50.*timm/convnext_tiny"):
+    with pytest.raises(UsageError, match=r"convnext_tiny: gives no feature maps here.*resnet50.*timm/convnext_tiny"):
         segmenter("convnext_tiny", size=64)

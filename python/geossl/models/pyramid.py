@@ -37,20 +37,7 @@ class Pyramid(nn.Module):
         """
         super().__init__()
         self.body = encoder.body
-        if not isinstance(self.body, ResNet) and not hasattr(self.body, "forward_intermediates"):
-            raise UsageError(
-                f"{encoder.name}: gives no feature maps here; torchvision's ResNets do (resnet50, resnext50_32x4d), "
-                "and timm's models (timm/convnext_tiny, timm/vit_small_patch16_224)"
-            )
-        training = self.body.training
-        self.body.eval()
-        try:
-            with torch.no_grad():
-                maps = self._maps(torch.zeros(1, bands, size, size))
-        except Exception as e:  # the models' own checks raise what they like
-            raise UsageError(f"{encoder.name}: takes no images of {size} pixels: {' '.join(str(e).split())}") from e
-        finally:
-            self.body.train(training)
+        maps = maps_of_zeros(encoder, bands=bands, size=size)
         strides = [round(size / feature.shape[-1]) for feature in maps]
         # For each stride, the number of the deepest map that has it, and of those that lack, the last one.
         self._chosen = [max((i for i, s in enumerate(strides) if s == stride), default=-1) for stride in STRIDES]
@@ -60,7 +47,7 @@ class Pyramid(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """The maps at the strides 8, 16 and 32."""
-        maps = self._maps(images)
+        maps = stage_maps(self.body, images)
         out = []
         for stride, i in zip(STRIDES, self._chosen, strict=True):
             feature = maps[i]
@@ -71,14 +58,40 @@ class Pyramid(nn.Module):
             out.append(feature)
         return out
 
-    def _maps(self, images: Tensor) -> list[Tensor]:
-        body = self.body
-        if not isinstance(body, ResNet):
-            maps: list[Tensor] = body.forward_intermediates(images, intermediates_only=True)  # type: ignore[operator]
-            return maps
-        feature = body.maxpool(body.relu(body.bn1(body.conv1(images))))
-        maps = []
-        for layer in (body.layer1, body.layer2, body.layer3, body.layer4):
-            feature = layer(feature)
-            maps.append(feature)
+
+def stage_maps(body: nn.Module, images: Tensor) -> list[Tensor]:
+    """The feature maps of a body's stages, float32 [B, C, h, w] each, the deepest last; of a transformer, its blocks'.
+
+    Raises AttributeError for a model that gives none; `maps_of_zeros` tells.
+    """
+    if not isinstance(body, ResNet):
+        maps: list[Tensor] = body.forward_intermediates(images, intermediates_only=True)  # type: ignore[operator]
         return maps
+    feature: Tensor = body.maxpool(body.relu(body.bn1(body.conv1(images))))
+    maps = []
+    for stage in (body.layer1, body.layer2, body.layer3, body.layer4):
+        feature = stage(feature)
+        maps.append(feature)
+    return maps
+
+
+def maps_of_zeros(encoder: Encoder, *, bands: int, size: int) -> list[Tensor]:
+    """The maps of one black image, which show their sizes.
+
+    Raises UsageError if the model gives no feature maps, or none of images of this size.
+    """
+    body = encoder.body
+    if not isinstance(body, ResNet) and not hasattr(body, "forward_intermediates"):
+        raise UsageError(
+            f"{encoder.name}: gives no feature maps here; torchvision's ResNets do (resnet50, resnext50_32x4d), "
+            "and timm's models (timm/convnext_tiny, timm/vit_small_patch16_224)"
+        )
+    training = body.training
+    body.eval()
+    try:
+        with torch.no_grad():
+            return stage_maps(body, torch.zeros(1, bands, size, size))
+    except Exception as e:  # the models' own checks raise what they like
+        raise UsageError(f"{encoder.name}: takes no images of {size} pixels: {' '.join(str(e).split())}") from e
+    finally:
+        body.train(training)

@@ -59,8 +59,10 @@ class Chips:
         return self.size / float(self.window[chip, 2])
 
 
-def draw_chips(index: Index, rows: NDArray[np.int64], *, size: int, most: int, seed: int) -> Chips:
-    """Windows of random position, at most `most` an image, of which no two share more than a quarter of their area.
+def draw_chips(
+    index: Index, rows: NDArray[np.int64], *, size: int, most: int, seed: int, overlap: float = MOST_OVERLAP
+) -> Chips:
+    """Windows of random position, at most `most` an image, no two of which share more than a part of their area.
 
     Source: the paper's rule for xView (random 416 x 416 chips, up to 100 an image, under 25 % overlap). What is drawn
     for an image depends on its path, its size and the seed. A window of an image that is smaller than `size` is the
@@ -72,6 +74,7 @@ def draw_chips(index: Index, rows: NDArray[np.int64], *, size: int, most: int, s
         size: side of a window, pixels.
         most: windows an image.
         seed: of the draw.
+        overlap: share of a window's area that another may share; 1 draws each by itself.
 
     """
     widths, heights = (index.column(name).to_numpy() for name in ("width", "height"))
@@ -88,7 +91,7 @@ def draw_chips(index: Index, rows: NDArray[np.int64], *, size: int, most: int, s
         for corner in drawn:
             apart = np.abs(np.array(kept).reshape(-1, 2) - corner)
             shared = (side - apart).clip(0).prod(1)
-            if (shared < MOST_OVERLAP * side * side).all():
+            if (shared < overlap * side * side).all():
                 kept.append(corner)
                 if len(kept) == most:
                     break

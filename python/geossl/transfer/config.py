@@ -14,8 +14,9 @@ Task = Literal["detect", "segment"]
 DEFAULTS: dict[str, dict[str, Any]] = {
     # The paper's: RetinaNet on chips of 416 pixels, Adam with 1e-5, batches of 4. Its epochs are not published.
     "detect": {"size": 416, "lr": 1e-5, "batch": 4, "epochs": 30, "chips": 100},
-    # Those of the code that the paper's PSANet is from (hszhao/semseg): SGD with 0.01, batches of 16, 100 epochs.
-    "segment": {"size": 385, "lr": 1e-2, "batch": 16, "epochs": 100, "chips": 4},
+    # Those of the code that the paper's PSANet is from (hszhao/semseg): SGD with 0.01, batches of 16, 100 windows of an
+    # image all in all.
+    "segment": {"size": 385, "lr": 1e-2, "batch": 16, "epochs": 25, "chips": 4},
 }
 """What a task has for settings that are not given."""
 
@@ -59,7 +60,7 @@ class TransferConfig(Section):
     batch: int | None = Field(None, ge=2)
     """Windows a step, over all processes; by default 4 to detect, 16 to segment."""
     epochs: int | None = Field(None, ge=1)
-    """Passes over the windows; by default 30 to detect, 100 to segment."""
+    """Passes over the windows; by default 30 to detect, 25 to segment."""
     bn: Literal["eval", "train"] | None = None
     """Batch normalisation of the encoder: `eval` keeps the statistics of the weights, `train` takes each batch's own.
     By default eval to detect, where batches are small, train to segment, and train with --from-scratch."""

@@ -14,7 +14,7 @@ from geossl.data.table import image_boxes
 from geossl.errors import UsageError
 from geossl.training.data import TrainData
 from geossl.transfer.boxes import BoxTargets, with_objects
-from geossl.transfer.chips import draw_chips
+from geossl.transfer.chips import MOST_OVERLAP, draw_chips
 from geossl.transfer.objects import objects_file, read_objects
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def read_data(config: TransferConfig) -> TransferData:
         train = _drawn(index, train, share=config.labels / 100, seed=config.seed)
         notes.append(f"{config.labels:g} % of the labels: {len(train):,} of {there:,} training images")
     size, most = config.size or 0, config.chips or 0
-    chips = draw_chips(index, train, size=size, most=most, seed=config.seed)
+    # Objects are to be seen by one window each; of pixels, what is beside them is another view.
+    overlap = MOST_OVERLAP if config.task == "detect" else 1.0
+    chips = draw_chips(index, train, size=size, most=most, seed=config.seed, overlap=overlap)
     if config.task == "detect":
         boxes = BoxTargets(objects=objects, boxes=objects.boxes, chips=chips)
         chips = chips.take(with_objects(boxes))

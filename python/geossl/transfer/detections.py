@@ -70,7 +70,7 @@ def detect(
 
     """
     lost = [] if failures is None else failures
-    how = {"index": index, "rows": rows, "overlap": overlap, "title": title, "failures": lost}
+    how: dict[str, Any] = {"index": index, "rows": rows, "overlap": overlap, "title": title, "failures": lost}
     for row, windows in by_image(model, config, **how):
         yield _merged(row, windows)
 

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from geossl.models import batch_norm
 from geossl.models.precision import autocast
+from geossl.models.seeds import seeded
 from geossl.phases import phase
 from geossl.training.figures import gradient_norm
 from geossl.training.ranks import ALONE
@@ -111,7 +112,9 @@ class TransferStepper:
         views, chips = self.prepare(batch, number=number)
         targets = self._targets(chips, self._mirrored(len(chips), number), self._device)
         self._optimizer.zero_grad()
-        with phase("forward"), autocast(self._config.precision, self._device):
+        # What a head drops at random is drawn from the seed and the step alone, whatever was interrupted before.
+        dropout = seeded(self._config.seed, f"step {number}")
+        with phase("forward"), autocast(self._config.precision, self._device), dropout:
             losses: dict[str, Tensor] = self._learner.trained(views[0], targets)
         losses = {name: value.float() for name, value in losses.items()}
         loss = torch.stack(list(losses.values())).sum()

@@ -48,7 +48,8 @@ class PointwiseAttention(nn.Module):
         if features.shape[2:] != self.size:
             raise ValueError(f"a map of {tuple(features.shape[2:])} for attention over {self.size}")
         both = torch.cat([self.collect(features), self.distribute(features)], 1)
-        return torch.cat([features, _resize(self.project(both), self.size)], 1)
+        resized = _resize(self.project(both), (self.size[0], self.size[1]))
+        return torch.cat([features, resized], 1)
 
 
 class _Branch(nn.Module):

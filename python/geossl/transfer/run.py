@@ -255,8 +255,8 @@ def _optimizer(config: TransferConfig, chosen: TrainConfig, learner: TransferLea
     fused = chosen.device.startswith("cuda")
     if config.task == "detect":
         return torch.optim.Adam(groups, lr=chosen.optim.lr, fused=fused)
-    how = {"momentum": chosen.optim.momentum, "weight_decay": chosen.optim.weight_decay, "fused": fused}
-    return torch.optim.SGD(groups, lr=chosen.optim.lr, **how)
+    optim = chosen.optim
+    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=fused)
 
 
 def _announce(

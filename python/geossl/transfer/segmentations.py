@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def segment(
     """
     lost = [] if failures is None else failures
     widths, heights = (index.column(name).to_numpy() for name in ("width", "height"))
-    how = {"index": index, "rows": rows, "overlap": overlap, "title": title, "failures": lost}
+    how: dict[str, Any] = {"index": index, "rows": rows, "overlap": overlap, "title": title, "failures": lost}
     for row, windows in by_image(model, config, **how):
         shape = int(heights[row]), int(widths[row])
         classes, sure = np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8)

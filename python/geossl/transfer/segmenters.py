@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import ResNet
 
-from geossl.errors import UsageError
+from geossl.models.pyramid import maps_of_zeros, stage_maps
 from geossl.models.seeds import seeded
 from geossl.transfer.masks import IGNORE
 from geossl.transfer.psanet import PointwiseAttention
@@ -48,13 +48,8 @@ class Segmenter(nn.Module):
         super().__init__()
         if isinstance(encoder.body, ResNet):
             dilate(encoder.body)
-        elif not hasattr(encoder.body, "forward_intermediates"):
-            raise UsageError(
-                f"model.backbone: {encoder.name} has no maps that segmentation could read; torchvision's ResNets have "
-                "(resnet50), and most models of timm (timm/convnext_tiny)"
-            )
         self.encoder = encoder
-        before, deepest = _shapes(encoder, size)
+        before, deepest = (maps.shape for maps in maps_of_zeros(encoder, bands=_bands(encoder), size=size)[-2:])
         self.head = _pspnet(deepest) if head == "pspnet" else _psanet(deepest)
         self.classify = nn.Conv2d(WIDTH, classes, kernel_size=1)
         self.auxiliary = nn.Sequential(
@@ -65,7 +60,7 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Logits:
         """Logits at the size of the images."""
-        before, deepest = deep_maps(self.encoder, images)
+        before, deepest = stage_maps(self.encoder.body, images)[-2:]
         main = _to(self.classify(self.head(deepest)), images)
         return Logits(main, _to(self.auxiliary(before), images) if self.training else None)
 
@@ -133,30 +128,10 @@ def dilate(body: ResNet) -> None:
                 layer.dilation, layer.padding = (rate, rate), (rate, rate)
 
 
-def deep_maps(encoder: Encoder, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The map of features before the last and the last one, float32 [B, C, h, w] each."""
-    body = encoder.body
-    if isinstance(body, ResNet):
-        x = body.maxpool(body.relu(body.bn1(body.conv1(images))))
-        before = body.layer3(body.layer2(body.layer1(x)))
-        return before, body.layer4(before)
-    before, deepest = body.forward_intermediates(images, indices=2, output_fmt="NCHW", intermediates_only=True)
-    return before, deepest
-
-
-def _shapes(encoder: Encoder, size: int) -> tuple[torch.Size, torch.Size]:
-    """Of the two maps of one image, found by trying."""
-    training = encoder.training
-    bands = encoder.get_submodule(f"body.{encoder.first[0]}").weight.shape[1] if encoder.first else 3
-    encoder.eval()
-    try:
-        with torch.no_grad():
-            before, deepest = deep_maps(encoder, torch.zeros(1, int(bands), size, size))
-    except Exception as e:  # the models' own checks raise what they like
-        raise UsageError(f"crop.size: {encoder.name} gives no maps of images of {size} pixels: {e}") from e
-    finally:
-        encoder.train(training)
-    return before.shape, deepest.shape
+def _bands(encoder: Encoder) -> int:
+    """For how many bands the encoder is."""
+    weight = encoder.get_parameter(f"body.{encoder.first[0]}.weight") if encoder.first else None
+    return 3 if weight is None else weight.shape[1]
 
 
 def _pspnet(shape: torch.Size) -> nn.Module:

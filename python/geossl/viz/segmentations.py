@@ -72,7 +72,8 @@ def _thinned(classes: NDArray[np.integer], *square: int) -> NDArray[np.integer]:
     """The classes of a square (left, top, side) at a picture's size."""
     left, top, side, size = square
     at = ((np.arange(size) + 0.5) * side / size).astype(int)
-    return classes[top + at][:, left + at]
+    thinned: NDArray[np.integer] = classes[top + at][:, left + at]
+    return thinned
 
 
 def _tinted(shown: NDArray[np.uint8], classes: NDArray[np.integer]) -> NDArray[np.uint8]:
