@@ -11,6 +11,7 @@ from geossl.cli.data.inspect import inspect
 from geossl.cli.data.leaks import leaks
 from geossl.cli.data.map import map_index
 from geossl.cli.data.merge import merge
+from geossl.cli.data.naip import naip
 from geossl.cli.data.pack import pack
 from geossl.cli.data.split import split
 from geossl.cli.data.stats import stats
@@ -18,6 +19,6 @@ from geossl.cli.data.synth import synth
 from geossl.cli.data.validate import validate
 
 app = App(name="data", help="Make, index, cluster and pack images.")
-for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench):
+for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench, naip):
     app.command(command)
 app.command(map_index, name="map")
