@@ -43,13 +43,23 @@ class Features:
 
 
 def check_bands(
-    index: Index, rows: NDArray[np.int64], encoder: LoadedBackbone, *, bands: list[str] | None, run: Path
+    index: Index,
+    rows: NDArray[np.int64],
+    encoder: LoadedBackbone,
+    *,
+    bands: list[str] | None,
+    run: Path,
+    option: str | None = None,
 ) -> None:
-    """Raise UsageError unless the images of `rows` have as many bands as the encoder of `run` reads."""
+    """Raise UsageError unless the images of `rows` have as many bands as the encoder of `run` reads.
+
+    `option` is what chooses bands, where something does.
+    """
     found = choose_samples(index.table.take(rows), bands).bands
     if found != encoder.bands:
         name = index.source or "the index"
-        raise UsageError(f"{name}: images of {found} bands; the encoder of {run} reads {encoder.bands}")
+        hint = f"; choose them with {option}" if option is not None and found > encoder.bands else ""
+        raise UsageError(f"{name}: images of {found} bands; the encoder of {run} reads {encoder.bands}{hint}")
 
 
 def extract(

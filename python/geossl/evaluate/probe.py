@@ -46,6 +46,7 @@ def probe(
     backbone: str | None = None,
     split_train: str = "train",
     split_test: str = "val",
+    bands: Sequence[str] | None = None,
     methods: Sequence[Method] = ("linear", "knn"),
     labels: Sequence[float] = (100,),
     baselines: Sequence[Baseline] = ("random",),
@@ -69,8 +70,10 @@ def probe(
         data: index of labelled images.
         out: folder of the report; by default the run's, or that of the file.
         backbone: the model, for a file that does not name it: a state_dict of torchvision or timm.
-        split_train: split of the index that the classifiers learn from.
-        split_test: split that is scored. In an index without splits, a seeded fifth of the places.
+        split_train: split of the index that the classifiers learn from, or several with commas between.
+        split_test: split that is scored, or several. In an index without splits, a seeded fifth of the places.
+        bands: bands of the images that the encoder gets, by name or number, in its order; by default those that its run
+            chose, else all.
         methods: classifiers: linear, knn, logistic.
         labels: shares of the training places whose labels are used, per cent, above 0 to 100; each class keeps a
             place at least.
@@ -108,9 +111,9 @@ def probe(
     trained = load_backbone(run, backbone=backbone)
     index = Index.read(data, root=root, images=pack is None)
     split = split_rows(index, train=split_train, test=split_test, seed=seed)
-    bands = trained.chosen_bands
+    chosen = trained.chosen_bands if bands is None else list(bands)
     rows = np.concatenate([split.train, split.test])
-    check_bands(index, rows, trained, bands=bands, run=run)
+    check_bands(index, rows, trained, bands=chosen, run=run, option="--bands")
 
     name = str(trained.settings.get("arm", "trained"))
     trial = Trial(
@@ -120,7 +123,7 @@ def probe(
             **trained.preparation,
             device=target,
             batch=batch,
-            loader=LoaderConfig(root=root, pack=pack, bands=bands, threads=threads, on_error="skip"),
+            loader=LoaderConfig(root=root, pack=pack, bands=chosen, threads=threads, on_error="skip"),
             seed=seed,
         ),
         train_rows=split.train,
@@ -161,6 +164,7 @@ def probe(
             "backbone": trained.name,
             "split_train": split_train,
             "split_test": split_test,
+            "bands": chosen,
             "methods": methods,
             "labels": shares,
             "baselines": baselines,
