@@ -16,6 +16,7 @@ from geossl.data.conversion import write_geotiff
 from geossl.data.fallback import quiet
 from geossl.data.index import GeoOptions, build_index
 from geossl.errors import UsageError
+from geossl.evaluate.probe import probe
 from geossl.models.weights import CHECKPOINT, IMAGENET_MEAN, IMAGENET_STD, load_backbone
 
 CLASSES = {"forest": (30, 60, 25, 160), "sand": (190, 160, 120, 200), "water": (20, 40, 60, 10)}
@@ -96,9 +97,9 @@ def test_three_of_four_bands(begin, four, tmp_path):
     result, _ = run(begin, four, bands="red,green,blue", epochs=1, out=tmp_path / "out")
     assert (load_backbone(tmp_path / "out").bands, result.report.notes[:1]) != (4, ["weights for RGB"])
     assert load_backbone(tmp_path / "out").mean == tuple(MEAN)
-    probe = ["probe", str(begin), "--data", str(four), "--baselines", "none", "--methods", "knn", "--threads", "1"]
-    assert main(probe) == 2
-    assert main([*probe, "--bands", "red,green,blue"]) == 0
+    words = ["probe", str(begin), "--data", str(four), "--baselines", "none", "--methods", "knn", "--threads", "1"]
+    assert main(words) == 2
+    assert main([*words, "--bands", "red,green,blue"]) == 0
     scores = json.loads((begin / "probe.json").read_text())
     assert scores["settings"]["bands"] == ["red", "green", "blue"]
     assert scores["rows"][0]["scores"]["top1"] > 0.9
@@ -117,6 +118,8 @@ def test_16_bits_under_weights_of_8_bit_photos(tmp_path, bands):
     assert load_backbone(begin / "finetune").mean == pytest.approx(levels, rel=0.05)
     note = "the weights' normalisation is of 8-bit images; these are normalised by their own mean and deviation"
     assert (note in result.report.notes) == (len(bands) == 3)
+    report = probe(begin, data=data, bands=bands[:3], methods=["knn"], baselines=[], device="cpu", threads=1)
+    assert "normalisation is of 8-bit images, and these have 16 bits" in report.notes[-1]
 
 
 def test_categories_and_splits_by_folders(four, tmp_path):

@@ -13,7 +13,7 @@ import torch
 import yaml
 from sklearn.metrics import accuracy_score
 
-from geossl.cli import main
+from geossl.cli import app, main
 from geossl.config import LoaderConfig
 from geossl.data.fallback import quiet
 from geossl.data.index import Index
@@ -21,6 +21,8 @@ from geossl.data.synth.landcover import COVERS, FAULTS, make_landcover
 from geossl.errors import GeosslError, UsageError
 from geossl.evaluate.features import frozen_loader
 from geossl.evaluate.predictions import read_predictions
+from geossl.finetuning.config import make_config
+from geossl.finetuning.data import read_labelled
 from geossl.models.backbone import build_backbone
 from geossl.models.weights import IMAGENET_MEAN, IMAGENET_STD
 from geossl.transfer import naip
@@ -367,6 +369,24 @@ def test_tiles_of_real_scenes_come_back_identical(tmp_path):
 
 
 # Learning
+
+
+def test_the_tutorials_commands_are_known():
+    text = (Path(__file__).parents[2] / "docs" / "landcover.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("geossl ")]
+    assert {line.split()[1] for line in lines} == {"data", "finetune", "probe", "reproduce"}
+    for line in lines:
+        app.parse_args(line.split()[1:], exit_on_error=False, print_error=False)
+
+
+def test_few_labels_keep_every_class(tiles, tmp_path):
+    convert_naip(tiles, out=tmp_path / "naip.parquet")
+    settings = {"from_scratch": True, "backbone": "resnet18", "out": tmp_path / "out"}
+    data = read_labelled(make_config(data=tmp_path / "naip.parquet", labels=10, **settings))
+    train = np.load(tiles / "splits.npy") == 0
+    counts = np.unique(np.load(tiles / "y.npy")[train], return_counts=True)[1]
+    used = np.unique(data.labels[data.train], return_counts=True)[1]
+    assert sorted(used) == sorted(max(1, round(count / 10)) for count in counts)
 
 
 def test_training_beats_a_constant_by_far(tmp_path, capsys):

@@ -24,7 +24,7 @@ from geossl.evaluate.logistic import C_GRID
 from geossl.evaluate.report import Report
 from geossl.evaluate.split import count_oblong, split_rows
 from geossl.evaluate.trial import Trial
-from geossl.models.weights import load_backbone
+from geossl.models.weights import IMAGENET_MEAN, IMAGENET_STD, load_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from geossl.data.samples import Samples
+    from geossl.models.weights import LoadedBackbone
 
 GEO_ARMS = {"geo", "geo_tp", "geoloc"}
 """Arms whose runs have a geo head."""
@@ -113,7 +115,7 @@ def probe(
     split = split_rows(index, train=split_train, test=split_test, seed=seed)
     chosen = trained.chosen_bands if bands is None else list(bands)
     rows = np.concatenate([split.train, split.test])
-    check_bands(index, rows, trained, bands=chosen, run=run, option="--bands")
+    samples = check_bands(index, rows, trained, bands=chosen, run=run, option="--bands")
 
     name = str(trained.settings.get("arm", "trained"))
     trial = Trial(
@@ -141,6 +143,7 @@ def probe(
     train, test = trial.features(encoder)
     train_images, test_images = len(train.rows), len(test.rows)
     train_places, test_places = (len(torch.unique(found.places)) for found in (train, test))
+    notes = _dark_note(trained, samples) + _crops_note(index, split.train, crops)
     geo = score_geo(run, test, index=index) if name in GEO_ARMS else None
     unreadable = _unreadable(train.failures + test.failures)
     predictions = chain(trial.predict(encoder, train, test), trial.baselines(baselines, like=trained))
@@ -182,7 +185,7 @@ def probe(
         classes=len(categories),
         rows=made.rows,
         geo=geo,
-        notes=trained.notes + split.notes + _crops_note(index, split.train, crops) + unreadable,
+        notes=trained.notes + split.notes + notes + unreadable,
         details=made.details,
     )
     report.write(folder / "probe.json")
@@ -208,6 +211,15 @@ def _crops_note(index: Index, rows: NDArray[np.int64], crops: str) -> list[str]:
         return []
     centre = "their centre is used; --crops random cuts a random square in every epoch, as the paper's protocol does"
     return [f"{oblong:,} of {len(rows):,} training boxes are not square: {centre}"]
+
+
+def _dark_note(trained: LoadedBackbone, samples: Samples) -> list[str]:
+    """Whether images have more bits than those whose mean and deviation they are normalised by."""
+    if samples.bits == 8 or (trained.mean, trained.std) != (IMAGENET_MEAN, IMAGENET_STD):
+        return []
+    mend = "finetuning normalises by the images' own mean and deviation"
+    bits = f"the encoder's normalisation is of 8-bit images, and these have {samples.bits} bits"
+    return [f"warning: {bits}: what does not fill them looks black to it; {mend}"]
 
 
 def _unreadable(failures: list[tuple[str, str]]) -> list[str]:

@@ -112,7 +112,7 @@ def make_landcover(
 
         for _ in pool.map(write, range(tiles)):
             pass
-        numbers = {}
+        numbers: dict[str, int] = {}
         if faults:
             labels, splits, numbers = _add_faults(partial / "tiles", labels, splits)
         np.save(partial / "y.npy", labels)
