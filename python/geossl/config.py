@@ -31,6 +31,14 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+def split_names(bands: Any) -> Any:
+    """One text with commas in it, as on a command line, is several bands; a number in YAML is its text."""
+    if bands is None:
+        return None
+    given = [bands] if isinstance(bands, str | int) else bands
+    return tuple(name.strip() for part in given for name in str(part).split(","))
+
+
 class LoaderConfig(Section):
     """Where the images come from, and how they are read."""
 
@@ -53,14 +61,7 @@ class LoaderConfig(Section):
     max_image_mib: int = Field(1024, ge=1)
     """Most memory that decoding an image may take, MiB, and the largest file; an image that claims more is refused."""
 
-    @field_validator("bands", mode="before")
-    @classmethod
-    def _split(cls, bands: Any) -> Any:
-        """One text with commas in it, as on a command line, is several bands; a number in YAML is its text."""
-        if bands is None:
-            return None
-        given = [bands] if isinstance(bands, str | int) else bands
-        return tuple(name.strip() for part in given for name in str(part).split(","))
+    _split_bands = field_validator("bands", mode="before")(split_names)
 
 
 class CropConfig(Section):

@@ -37,6 +37,12 @@ def test_splits_of_the_index(tmp_path):
     assert got.test.tolist() == [0]
     assert got.notes == ["1 of 3 images of 'train' have no category: left out"]
     assert split(index, test="test").test.tolist() == [4]
+    several = split(index, test="test, val,test")
+    assert (several.train.tolist(), several.test.tolist(), several.notes) == ([1, 2], [0, 4], got.notes)
+    with pytest.raises(UsageError, match="--split-train and --split-test share val: the scores would mean nothing"):
+        split(index, train="train,val", test="val,test")
+    with pytest.raises(UsageError, match="no split 'tset'; give --split-test one of: test, train, val"):
+        split(index, test="val,tset")
 
 
 def test_without_splits_whole_places_are_drawn(tmp_path):

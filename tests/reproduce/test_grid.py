@@ -9,7 +9,7 @@ from geossl.reproduce.paper import TABLES
 
 
 def test_the_shipped_grids():
-    assert grid_names() == ["bmng-small", "fmow-paper", "geoimagenet-paper", "synthetic-smoke"]
+    assert grid_names() == ["bmng-small", "fmow-paper", "geoimagenet-paper", "naip-paper", "synthetic-smoke"]
 
 
 @pytest.mark.parametrize("name", grid_names())
@@ -30,6 +30,17 @@ def test_the_papers_grid_is_as_published(tmp_path):
     config = grid.settings("tp", data=tmp_path / "a.parquet", out=tmp_path / "run", seed=0)
     assert (config.epochs, config.batch, config.model.backbone) == (200, 256, "resnet50")
     assert (config.model.temperature, config.optim.lr, config.model.queue, config.crop.size) == (0.02, 0.03, 65536, 224)
+
+
+def test_the_grid_of_land_cover_has_the_papers_row():
+    """Of given encoders, on val and test together."""
+    grid = read_grid("naip-paper")
+    assert [arm.method for arm in grid.arms.values()] == list(TABLES["naip"].figures)
+    assert not any(arm.trains for arm in grid.arms.values())
+    assert grid.evaluation.split_test == "val,test"
+    assert [figures[1] for figures in TABLES["naip"].figures.values()] == [
+        51.89, 53.46, 54.67, 54.46, 55.18, 58.23, 57.10, 57.63,
+    ]  # fmt: skip
 
 
 def test_a_grids_settings_come_after_its_recipes(tmp_path):

@@ -25,6 +25,7 @@ def probe(
     backbone: str | None = None,
     split_train: str = "train",
     split_test: str = "val",
+    bands: str | None = None,
     methods: str = "linear,knn",
     labels: str = "100",
     baselines: str = "random",
@@ -58,9 +59,12 @@ def probe(
     backbone
         The model, for a file that does not name it: resnet50, timm/vit_small_patch16_224, ...
     split_train
-        Split that the classifiers learn from.
+        Split that the classifiers learn from, or several with commas between.
     split_test
-        Split that is scored. An index without splits is divided by place, 80 to 20.
+        Split that is scored, or several: val,test. An index without splits is divided by place, 80 to 20.
+    bands
+        Bands of the images that the encoder gets, by name (red,green,blue) or number, in its order; by default those
+        that its run chose, else all.
     methods
         Classifiers, with commas between: linear (the paper's protocol), knn (nearest neighbours), logistic (logistic
         regression).
@@ -101,6 +105,7 @@ def probe(
         backbone=backbone,
         split_train=split_train,
         split_test=split_test,
+        bands=None if bands is None else _words(bands),
         # What is not known is told by the probe.
         methods=cast("Sequence[Method]", _words(methods)),
         labels=shares,

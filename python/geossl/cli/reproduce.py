@@ -27,9 +27,9 @@ def reproduce(
 ) -> None:
     """Run a table of the paper: train its arms, evaluate them, and write a report with ours beside theirs.
 
-    Grids: fmow-paper, geoimagenet-paper, bmng-small, synthetic-smoke, or a YAML file like theirs. What is done is kept:
-    the same command goes on after an interruption, and ends with the same report. The report is report.md, report.html
-    and scores.csv in --out, written anew after every run.
+    Grids: fmow-paper, geoimagenet-paper, naip-paper, bmng-small, synthetic-smoke, or a YAML file like theirs. What is
+    done is kept: the same command goes on after an interruption, and ends with the same report. The report is
+    report.md, report.html and scores.csv in --out, written anew after every run.
 
     Example: `geossl reproduce synthetic-smoke --out runs/smoke`
 
@@ -86,7 +86,9 @@ def reproduce(
     # A grid of the user's data may take weeks: how long is said before it starts.
     begun = any(one.folder.exists() for one in made.cells())
     if plan or not (jobs or report or only or begun or data is None):
-        print("\n".join(describe(estimate(made), gpus=gpus)), flush=True)
+        measurable = any(arm.trains for arm in made.grid.arms.values())
+        text = describe(estimate(made), gpus=gpus) if measurable else ["no arm is pretrained here: no step to measure"]
+        print("\n".join(text), flush=True)
     if plan or jobs:
         return
     if report:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = ["tif", "tiff", "jp2", "j2k", "vrt", "img", "ntf", "nitf"]
 """Names that a folder is searched for; a list may have any."""
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class GeoOptions:
     """What a date looks like in the files' names, in strptime's directives; None for the known patterns."""
     tile: int | None = None
     """Cut images into tiles of this many pixels a side; None for whole images."""
+    category_folders: bool = False
+    """The folder that an image lies in is its category, and a first folder train, val or test its split; for a folder
+    alone."""
 
 
 def read_geotiffs(src: Path, *, root: Path, options: GeoOptions, threads: int) -> tuple[Listed, Counter[str]]:
@@ -53,11 +57,15 @@ def read_geotiffs(src: Path, *, root: Path, options: GeoOptions, threads: int) -
         UsageError: no image can be used, or an option does not fit the images.
 
     """
+    if options.category_folders and not src.is_dir():
+        raise UsageError(f"--category-folders: is for a folder of GeoTIFFs; {src} has the column category for it")
     listed = _walked(root, threads=threads) if src.is_dir() else read_listing(src, root=root, threads=threads)
     if len(listed.table) == 0:
         number, why = len(listed.rejected), first_reasons(listed.rejected)
         what = f"none of its {number:,} images can be used: {why}" if number else "no images found"
         raise UsageError(f"{src}: {what}; looked for {', '.join(EXTENSIONS)}" if src.is_dir() else f"{src}: {what}")
+    if options.category_folders:
+        listed.table = _with_categories(src, root, listed.table)
     return listed, complete(listed, root=root, options=options)
 
 
@@ -91,6 +99,23 @@ def _walked(root: Path, *, threads: int) -> Listed:
     kept[list(headers.rejected)] = False
     rejected += [(paths[i], reason) for i, reason in headers.rejected.items()]
     return Listed("GeoTIFFs", table.filter(pa.array(kept)), headers, kept, rejected=sorted(rejected))
+
+
+def _with_categories(src: Path, root: Path, table: pa.Table) -> pa.Table:
+    """Categories and splits by the folders' names, as those of photos."""
+    folders = [PurePosixPath(path).parent.parts for path in table["path"].to_pylist()]
+    first = [parts[0] if parts and parts[0] in SPLITS else None for parts in folders]
+    own = root.name if root.name in SPLITS else None
+    # A folder that is a split says nothing of what its images show.
+    categories = [
+        parts[-1] if len(parts) > (split is not None) else None for parts, split in zip(folders, first, strict=True)
+    ]
+    if not any(categories):
+        raise UsageError(
+            f"{src}: --category-folders: no image lies in a folder of a category, such as {src / 'forest'}"
+        )
+    splits = [split or own for split in first]
+    return _with(table, category=pa.array(categories, pa.string()), split=pa.array(splits, pa.string()))
 
 
 def _with_band_names(table: pa.Table, names: Sequence[str]) -> pa.Table:

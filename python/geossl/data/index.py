@@ -77,7 +77,7 @@ def build_index(
     src = Path(src)
     kind, folder = _what(src, layout, root)
     if kind != "geotiff" and geo is not None and geo != GeoOptions():
-        raise UsageError("--bands, --dates, --date-pattern and --tile: are for --layout geotiff")
+        raise UsageError("--bands, --dates, --date-pattern, --tile and --category-folders: are for --layout geotiff")
     if images != "auto" and kind != "fmow":
         raise UsageError("--images: is for folders in fMoW's layout")
     is_list = src.is_file()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geossl.data.index import Index
+    from geossl.data.samples import Samples
     from geossl.models.weights import LoadedBackbone
 
 
@@ -43,13 +44,24 @@ class Features:
 
 
 def check_bands(
-    index: Index, rows: NDArray[np.int64], encoder: LoadedBackbone, *, bands: list[str] | None, run: Path
-) -> None:
-    """Raise UsageError unless the images of `rows` have as many bands as the encoder of `run` reads."""
-    found = choose_samples(index.table.take(rows), bands).bands
-    if found != encoder.bands:
+    index: Index,
+    rows: NDArray[np.int64],
+    encoder: LoadedBackbone,
+    *,
+    bands: list[str] | None,
+    run: Path,
+    option: str | None = None,
+) -> Samples:
+    """What the encoder gets of the images of `rows`. Raises UsageError unless it is as many bands as it reads.
+
+    `option` is what chooses bands, where something does.
+    """
+    samples = choose_samples(index.table.take(rows), bands)
+    if samples.bands != encoder.bands:
         name = index.source or "the index"
-        raise UsageError(f"{name}: images of {found} bands; the encoder of {run} reads {encoder.bands}")
+        hint = f"; choose them with {option}" if option is not None and samples.bands > encoder.bands else ""
+        raise UsageError(f"{name}: images of {samples.bands} bands; the encoder of {run} reads {encoder.bands}{hint}")
+    return samples
 
 
 def extract(

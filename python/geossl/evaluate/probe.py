@@ -24,7 +24,7 @@ from geossl.evaluate.logistic import C_GRID
 from geossl.evaluate.report import Report
 from geossl.evaluate.split import count_oblong, split_rows
 from geossl.evaluate.trial import Trial
-from geossl.models.weights import load_backbone
+from geossl.models.weights import IMAGENET_MEAN, IMAGENET_STD, load_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from geossl.data.samples import Samples
+    from geossl.models.weights import LoadedBackbone
 
 GEO_ARMS = {"geo", "geo_tp", "geoloc"}
 """Arms whose runs have a geo head."""
@@ -46,6 +48,7 @@ def probe(
     backbone: str | None = None,
     split_train: str = "train",
     split_test: str = "val",
+    bands: Sequence[str] | None = None,
     methods: Sequence[Method] = ("linear", "knn"),
     labels: Sequence[float] = (100,),
     baselines: Sequence[Baseline] = ("random",),
@@ -69,8 +72,10 @@ def probe(
         data: index of labelled images.
         out: folder of the report; by default the run's, or that of the file.
         backbone: the model, for a file that does not name it: a state_dict of torchvision or timm.
-        split_train: split of the index that the classifiers learn from.
-        split_test: split that is scored. In an index without splits, a seeded fifth of the places.
+        split_train: split of the index that the classifiers learn from, or several with commas between.
+        split_test: split that is scored, or several. In an index without splits, a seeded fifth of the places.
+        bands: bands of the images that the encoder gets, by name or number, in its order; by default those that its run
+            chose, else all.
         methods: classifiers: linear, knn, logistic.
         labels: shares of the training places whose labels are used, per cent, above 0 to 100; each class keeps a
             place at least.
@@ -108,9 +113,9 @@ def probe(
     trained = load_backbone(run, backbone=backbone)
     index = Index.read(data, root=root, images=pack is None)
     split = split_rows(index, train=split_train, test=split_test, seed=seed)
-    bands = trained.chosen_bands
+    chosen = trained.chosen_bands if bands is None else list(bands)
     rows = np.concatenate([split.train, split.test])
-    check_bands(index, rows, trained, bands=bands, run=run)
+    samples = check_bands(index, rows, trained, bands=chosen, run=run, option="--bands")
 
     name = str(trained.settings.get("arm", "trained"))
     trial = Trial(
@@ -120,7 +125,7 @@ def probe(
             **trained.preparation,
             device=target,
             batch=batch,
-            loader=LoaderConfig(root=root, pack=pack, bands=bands, threads=threads, on_error="skip"),
+            loader=LoaderConfig(root=root, pack=pack, bands=chosen, threads=threads, on_error="skip"),
             seed=seed,
         ),
         train_rows=split.train,
@@ -138,6 +143,7 @@ def probe(
     train, test = trial.features(encoder)
     train_images, test_images = len(train.rows), len(test.rows)
     train_places, test_places = (len(torch.unique(found.places)) for found in (train, test))
+    notes = _dark_note(trained, samples) + _crops_note(index, split.train, crops)
     geo = score_geo(run, test, index=index) if name in GEO_ARMS else None
     unreadable = _unreadable(train.failures + test.failures)
     predictions = chain(trial.predict(encoder, train, test), trial.baselines(baselines, like=trained))
@@ -161,6 +167,7 @@ def probe(
             "backbone": trained.name,
             "split_train": split_train,
             "split_test": split_test,
+            "bands": chosen,
             "methods": methods,
             "labels": shares,
             "baselines": baselines,
@@ -178,7 +185,7 @@ def probe(
         classes=len(categories),
         rows=made.rows,
         geo=geo,
-        notes=trained.notes + split.notes + _crops_note(index, split.train, crops) + unreadable,
+        notes=trained.notes + split.notes + notes + unreadable,
         details=made.details,
     )
     report.write(folder / "probe.json")
@@ -204,6 +211,15 @@ def _crops_note(index: Index, rows: NDArray[np.int64], crops: str) -> list[str]:
         return []
     centre = "their centre is used; --crops random cuts a random square in every epoch, as the paper's protocol does"
     return [f"{oblong:,} of {len(rows):,} training boxes are not square: {centre}"]
+
+
+def _dark_note(trained: LoadedBackbone, samples: Samples) -> list[str]:
+    """Whether images have more bits than those whose mean and deviation they are normalised by."""
+    if samples.bits == 8 or (trained.mean, trained.std) != (IMAGENET_MEAN, IMAGENET_STD):
+        return []
+    mend = "finetuning normalises by the images' own mean and deviation"
+    bits = f"the encoder's normalisation is of 8-bit images, and these have {samples.bits} bits"
+    return [f"warning: {bits}: what does not fill them looks black to it; {mend}"]
 
 
 def _unreadable(failures: list[tuple[str, str]]) -> list[str]:

@@ -32,7 +32,9 @@ class Split:
 def split_rows(index: Index, *, train: str, test: str, seed: int) -> Split:
     """The labelled rows of the splits `train` and `test`; without splits, a seeded 80/20 of the places.
 
-    Raises UsageError: no categories, an empty or equal split, fewer than two classes to train on.
+    Either may be several splits with commas between, as `val,test`.
+
+    Raises UsageError: no categories, an empty or shared split, fewer than two classes to train on.
     """
     name = index.source or "the index"
     labelled = index.labels >= 0
@@ -41,19 +43,25 @@ def split_rows(index: Index, *, train: str, test: str, seed: int) -> Split:
     notes = []
     splits = sorted(set(index.table["split"].to_pylist()) - {None})
     if splits:
-        if train == test:
-            raise UsageError(f"--split-train and --split-test are both {train!r}: the scores would mean nothing")
-        rows = {}
-        for option, split in (("--split-train", train), ("--split-test", test)):
-            chosen = index.rows(split=split)
-            rows[split] = chosen[labelled[chosen]]
-            if not len(rows[split]):
-                found = f"no image of the split {split!r} has a category" if split in splits else f"no split {split!r}"
-                raise UsageError(f"{name}: {found}; give {option} one of: {', '.join(splits)}")
-            if len(rows[split]) < len(chosen):
-                left_out = len(chosen) - len(rows[split])
-                notes.append(f"{left_out:,} of {len(chosen):,} images of {split!r} have no category: left out")
-        train_rows, test_rows = rows[train], rows[test]
+        shared = set(_words(train)) & set(_words(test))
+        if shared:
+            both = f"are both {train!r}" if train == test else f"share {', '.join(sorted(shared))}"
+            raise UsageError(f"--split-train and --split-test {both}: the scores would mean nothing")
+        rows = []
+        for option, wanted in (("--split-train", train), ("--split-test", test)):
+            parts = []
+            for split in _words(wanted):
+                chosen = index.rows(split=split)
+                parts.append(chosen[labelled[chosen]])
+                if not len(parts[-1]):
+                    there = split in splits
+                    found = f"no image of the split {split!r} has a category" if there else f"no split {split!r}"
+                    raise UsageError(f"{name}: {found}; give {option} one of: {', '.join(splits)}")
+                if len(parts[-1]) < len(chosen):
+                    left_out = len(chosen) - len(parts[-1])
+                    notes.append(f"{left_out:,} of {len(chosen):,} images of {split!r} have no category: left out")
+            rows.append(np.sort(np.concatenate(parts)))
+        train_rows, test_rows = rows
     else:
         all_rows = np.flatnonzero(labelled)
         held = hold_out(torch.from_numpy(index.places[all_rows]), share=TEST_SHARE, seed=seed).numpy()
@@ -68,6 +76,11 @@ def split_rows(index: Index, *, train: str, test: str, seed: int) -> Split:
         only = index.categories[known[0]]
         raise UsageError(f"{name}: the training images have one category, {only!r}: a probe needs two")
     return Split(train=train_rows, test=test_rows, notes=notes + _warnings(index, train_rows, test_rows))
+
+
+def _words(text: str) -> list[str]:
+    """Splits with commas between, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",")))
 
 
 def hold_out(places: torch.Tensor, *, share: float, seed: int) -> torch.Tensor:

@@ -21,9 +21,9 @@ import yaml
 from geossl.config import ColorConfig, CropConfig, LoaderConfig, ModelConfig, OptimConfig, TrainConfig
 from geossl.data.loader import Loader
 from geossl.errors import UsageError
-from geossl.evaluate.features import check_bands
 from geossl.files import naming_full_disk, replacing
 from geossl.finetuning.data import even_batch
+from geossl.finetuning.weights import check_fit, describe, keeps_normalization, load_body, spread_normalization
 from geossl.models.precision import gradient_scaler
 from geossl.models.seeds import generator
 from geossl.models.weights import load_backbone
@@ -40,6 +40,7 @@ from geossl.training.watch import Warnings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from geossl.data.samples import Samples
     from geossl.finetuning.config import FinetuneConfig
     from geossl.finetuning.data import LabelledData
     from geossl.models.weights import LoadedBackbone
@@ -53,7 +54,8 @@ ROUNDING = {"device", "precision"}
 """Settings that it may change, as they say how the same is computed."""
 NOTES = "finetune"
 """What a checkpoint's `geossl` part calls what finetuning adds to it: `settings`, as they were given; `categories`, the
-names of the classifier's outputs; `encoder`, what it began with: the run's arm, `trained` or `scratch`."""
+names of the classifier's outputs; `encoder`, what it began with: the run's arm, `trained` or `scratch`; `said`, what a
+reader has to know of these weights."""
 
 
 def step_lr(lr: float, *, epoch: int, epochs: int) -> float:
@@ -75,16 +77,24 @@ def begin(config: FinetuneConfig, data: LabelledData, *, lr: float) -> TrainStat
 
     """
     loaded = None if config.run is None else load_backbone(config.run, backbone=config.backbone)
-    bands = None if loaded is None else loaded.chosen_bands
+    train_data = data.train_data(config.bands or (None if loaded is None else loaded.chosen_bands))
+    samples, said = train_data.samples, []
     if loaded is not None and config.run is not None:
-        check_bands(data.index, data.train, loaded, bands=bands, run=config.run)
-    train_data = data.train_data(bands)
+        check_fit(loaded, samples, given=config.bands, run=config.run)
+        said = describe(loaded, samples, from_scratch=config.from_scratch)
     encoder = "scratch" if config.from_scratch or loaded is None else str(loaded.settings.get("arm", "trained"))
-    notes = {"settings": config.model_dump(mode="json"), "categories": data.categories, "encoder": encoder}
-    chosen = resolve(_train_config(config, loaded, lr=lr, images=len(data.train)), train_data)
+    notes = {
+        "settings": config.model_dump(mode="json"),
+        "categories": data.categories,
+        "encoder": encoder,
+        "said": said,
+    }
+    chosen = resolve(_train_config(config, loaded, samples, lr=lr, images=len(data.train)), train_data)
+    if loaded is not None:
+        chosen = chosen.model_copy(update={"color": spread_normalization(chosen.color, loaded, samples)})
     state = _state(config, train_data, chosen, notes=notes)
     if loaded is not None and not config.from_scratch:
-        state.learner.encoder.body.load_state_dict(loaded.module.body.state_dict())
+        load_body(state.learner.encoder, loaded, samples)
     return state
 
 
@@ -137,9 +147,13 @@ def train(config: FinetuneConfig, state: TrainState[Learner], *, console: Consol
     return state.epoch == chosen.epochs
 
 
-def _train_config(config: FinetuneConfig, loaded: LoadedBackbone | None, *, lr: float, images: int) -> TrainConfig:
+def _train_config(
+    config: FinetuneConfig, loaded: LoadedBackbone | None, samples: Samples, *, lr: float, images: int
+) -> TrainConfig:
     """The settings of the training run that this is, in which a checkpoint says how images are prepared."""
     known: dict[str, Any] = {} if loaded is None else loaded.settings
+    bands = config.bands or (None if loaded is None else loaded.chosen_bands)
+    normalized = loaded if loaded is not None and keeps_normalization(loaded, samples) else None
     size = loaded.size if loaded is not None else config.size or CropConfig().size
     return TrainConfig(
         arm="supervised",
@@ -154,7 +168,7 @@ def _train_config(config: FinetuneConfig, loaded: LoadedBackbone | None, *, lr: 
         loader=LoaderConfig(
             root=config.root,
             pack=config.pack,
-            bands=None if loaded is None or loaded.chosen_bands is None else tuple(loaded.chosen_bands),
+            bands=None if bands is None else tuple(bands),
             threads=config.threads,
             on_error="substitute",
         ),
@@ -164,8 +178,8 @@ def _train_config(config: FinetuneConfig, loaded: LoadedBackbone | None, *, lr: 
             gray_p=0,
             blur=(0, 0, 0),
             bands=(0, 0),
-            mean=None if loaded is None else loaded.mean,
-            std=None if loaded is None else loaded.std,
+            mean=None if normalized is None else normalized.mean,
+            std=None if normalized is None else normalized.std,
         ),
         model=ModelConfig(
             backbone=loaded.name if loaded is not None else config.backbone or ModelConfig().backbone,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, create_model, field_validator
 
-from geossl.config import Precision, Section, explain
+from geossl.config import Precision, Section, explain, split_names
 from geossl.errors import UsageError
 
 
@@ -29,9 +29,12 @@ class FinetuneConfig(Section):
     size: int | None = Field(None, ge=16, le=2048)
     """Side of the square that the network sees, pixels, without a run; by default 224. A run has its own."""
     split_train: str = "train"
-    """Split that is trained on."""
+    """Split that is trained on, or several with commas between."""
     split_test: str = "val"
-    """Split that is scored. An index without splits is divided by place, 80 to 20."""
+    """Split that is scored, or several: val,test. An index without splits is divided by place, 80 to 20."""
+    bands: tuple[str, ...] | None = None
+    """Bands that the network sees, by name (red,green,blue,nir) or by number from 1, in that order; by default those
+    that the run chose, else all. Weights for RGB are spread over other bands where these are given."""
     labels: float = Field(100, gt=0, le=100)
     """Per cent of the training places that are used: as many of every category, at least one."""
     lr: float | Literal["auto"] = 1e-3
@@ -62,6 +65,8 @@ class FinetuneConfig(Section):
     """Folder that the index's paths start from, if the images have moved."""
     pack: Path | None = None
     """Pack of the images (`geossl data pack`), which is read in their place."""
+
+    _split_bands = field_validator("bands", mode="before")(split_names)
 
     @field_validator("lr", mode="before")
     @classmethod

@@ -16,7 +16,7 @@ from geossl.errors import UsageError
 from geossl.evaluate.evaluation import evaluate
 from geossl.evaluate.report import Report
 from geossl.finetuning.choose_lr import LR_GRID, choose_lr
-from geossl.finetuning.classifier import begin, go_on, train, write_settings
+from geossl.finetuning.classifier import NOTES, begin, go_on, train, write_settings
 from geossl.finetuning.data import read_labelled
 from geossl.finetuning.predict import predict
 from geossl.training import resume as origins
@@ -158,6 +158,7 @@ def _report(
 def _notes(config: FinetuneConfig, state: TrainState[Learner], failures: list[tuple[str, str]]) -> Iterator[str]:
     """What a reader of the scores has to know beside how the data were chosen."""
     chosen, steps = state.config, len(state.loader)
+    yield from state.notes[NOTES].get("said", [])
     left = len(state.data.rows) - steps * chosen.batch
     if chosen.batch != config.batch:
         yield f"batches of {chosen.batch} in place of {config.batch}, of which an epoch has {steps:,} whole ones"

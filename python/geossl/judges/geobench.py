@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geossl.data.headers import DTYPES
+from geossl.data.conversion import Converted, begin_conversion, images_folder, write_geotiff
 from geossl.data.index import build_index
 from geossl.errors import GeosslError, UsageError
-from geossl.files import naming_full_disk, remove_temporary, replacing
+from geossl.files import naming_full_disk, replacing
 from geossl.judges.bands import band_name, bands_of
 from geossl.judges.geobench_v1 import GeobenchV1, is_geobench_v1
 from geossl.judges.geobench_v2 import GeobenchV2, find_tortillas
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from geossl.data.index import IndexReport
     from geossl.judges.samples import BenchmarkSet, Sample
     from geossl.models.weights import LoadedBackbone
 
@@ -36,21 +34,6 @@ SHIFTED = (
     "note: the bands beyond nir seem to have one another's names: what the set calls water_vapour is as dark as "
     "Sentinel-2's cirrus band (docs/judges.md has more)"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Converted:
-    """A data set of a benchmark that was made an index."""
-
-    title: str
-    """What it is, for people."""
-    folder: Path
-    """Where its images are."""
-    bands: tuple[str, ...]
-    """Names of their bands."""
-    report: IndexReport
-    notes: list[str]
-    """What is odd about the set."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,8 +100,7 @@ def convert_geobench(
         GeosslError: a file is damaged, or cannot be written.
 
     """
-    if out.suffix != ".parquet":
-        raise UsageError(f"{out}: the index is a .parquet file")
+    folder = images_folder(out)
     found = _open(src, partition)
     encoder = None
     if run is not None:
@@ -128,8 +110,8 @@ def convert_geobench(
     elif backbone is not None:
         raise UsageError("--backbone: is for --run")
     chosen = _choose(found, bands, encoder)
-    folder = out.with_suffix(".images")
-    _begin(folder, {"source": str(src.resolve()), "bands": list(chosen.names)} | chosen.settings())
+    settings = {"source": str(src.resolve()), "bands": list(chosen.names)} | chosen.settings()
+    begin_conversion(folder / SETTINGS, settings)
 
     samples = []
     with counted(found.title) as progress:
@@ -140,7 +122,8 @@ def convert_geobench(
                 raise GeosslError(f"{src}: the name of a sample, {sample.name!r}, cannot be that of a file")
             file = folder / f"{sample.name}.tif"
             if not file.exists():
-                _write_image(file, chosen.of(found.pixels(i)), sample, names=chosen.names)
+                pixels = chosen.of(found.pixels(i))
+                write_geotiff(file, pixels, names=chosen.names, transform=sample.transform, crs=sample.crs)
             progress(i + 1, len(found.splits))
     listing = folder / "samples.parquet"
     with naming_full_disk(listing), replacing(listing) as target:
@@ -207,58 +190,6 @@ def _notes(found: BenchmarkSet) -> list[str]:
     if mean.get("water_vapour", 1.0) >= mean.get("swir_cirrus", 0.0) / 10:
         return []
     return [SHIFTED]
-
-
-def _begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Make the folder of the images, or go on in it. Raises UsageError if it holds something else."""
-    file = folder / SETTINGS
-    if folder.exists() and any(folder.iterdir()):
-        try:
-            before = json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            before = {}
-        if before != settings:
-            what = "images of another conversion" if before else "other files"
-            raise UsageError(f"{folder}: holds {what}; give another name with -o, or remove it")
-        remove_temporary(folder)
-        return
-    with naming_full_disk(file), replacing(file) as target:
-        target.write(json.dumps(settings, indent=2).encode())
-
-
-def _write_image(file: Path, pixels: NDArray[Any], sample: Sample, *, names: tuple[str, ...]) -> None:
-    """Write a GeoTIFF, whole or not at all."""
-    import warnings
-
-    from rasterio import Affine
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-    from rasterio.io import MemoryFile
-
-    if pixels.dtype.name not in DTYPES:
-        raise GeosslError(f"{file.stem}: its samples are of the type {pixels.dtype.name}, which is not read")
-    count, height, width = pixels.shape
-    profile = {
-        "driver": "GTiff",
-        "dtype": pixels.dtype.name,
-        "count": count,
-        "height": height,
-        "width": width,
-        "compress": "zstd",
-        "photometric": "minisblack",  # four bands of 8 bits would be RGB and alpha
-    }
-    if sample.transform is not None and sample.crs is not None:
-        profile |= {"transform": Affine(*sample.transform), "crs": sample.crs}
-    try:
-        with warnings.catch_warnings(), MemoryFile() as memory:
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with memory.open(**profile) as image:
-                image.write(pixels)
-                image.descriptions = names
-            data = memory.read()
-    except RasterioError as e:
-        raise GeosslError(f"{file.stem}: cannot be written as a GeoTIFF: {' '.join(str(e).split())}") from e
-    with naming_full_disk(file), replacing(file) as target:
-        target.write(data)
 
 
 def _listing(samples: list[Sample]) -> pa.Table:

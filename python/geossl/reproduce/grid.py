@@ -12,7 +12,7 @@ from geossl.config import TrainConfig, explain, hint, make_config, merge, parse_
 from geossl.errors import UsageError
 from geossl.recipes import read_recipe
 
-Table = Literal["fmow", "geoimagenet"]
+Table = Literal["fmow", "geoimagenet", "naip"]
 
 
 class Part(BaseModel):
@@ -62,6 +62,8 @@ class Evaluation(Part):
     """Of the frozen encoder."""
     labels: list[float] = [100]
     """Per cent of the labelled training places."""
+    split_test: str = "val"
+    """What is scored; several splits with commas between."""
     crops: Literal["center", "random"] = "center"
     """Training crops of the linear classifier."""
     baselines: list[Literal["random", "statistics", "random_conv"]] = ["random", "statistics", "random_conv"]

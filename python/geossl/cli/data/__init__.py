@@ -11,6 +11,7 @@ from geossl.cli.data.inspect import inspect
 from geossl.cli.data.leaks import leaks
 from geossl.cli.data.map import map_index
 from geossl.cli.data.merge import merge
+from geossl.cli.data.naip import naip
 from geossl.cli.data.pack import pack
 from geossl.cli.data.spacenet import spacenet
 from geossl.cli.data.split import split
@@ -20,7 +21,7 @@ from geossl.cli.data.validate import validate
 from geossl.cli.data.xview import xview
 
 app = App(name="data", help="Make, index, cluster and pack images.")
-commands = (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench, xview, spacenet)
-for command in commands:
+published = (geobench, xview, spacenet, naip)
+for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, *published):
     app.command(command)
 app.command(map_index, name="map")

@@ -24,6 +24,7 @@ def index(
     dates: Path | None = None,
     date_pattern: str | None = None,
     tile: int | None = None,
+    category_folders: Annotated[bool, Parameter(negative="")] = False,
     threads: int = 0,
 ) -> None:
     """Read the places, dates, boxes and categories of images into one Parquet file.
@@ -34,7 +35,8 @@ def index(
     photos it is a folder of photos: place and date are EXIF's (a time without an offset counts as UTC), the category
     is the name of the folder that a photo lies in. With --layout geotiff it is any folder of GeoTIFFs (and of what else
     GDAL reads), or a list of their paths and URLs: places and dates are read from the files, and images that show the
-    same ground are views of one place.
+    same ground are views of one place; with --category-folders their folders' names are their categories. A list has
+    the column `category`.
 
     Coordinates that cannot be a place become null, and the report names them: no numbers, out of range, latitude and
     longitude swapped, and 0, 0. Longitudes up to 360 are taken; the antimeridian and the poles are places.
@@ -76,12 +78,21 @@ def index(
     tile
         geotiff: cut scenes into tiles of this many pixels a side, on a grid on the ground that the dates of a place
         share; by default an image is one view.
+    category_folders
+        geotiff: of a folder, CATEGORY/*.tif or SPLIT/CATEGORY/*.tif: the name of the folder that an image lies in is
+        its category, and that of a first folder train, val or test its split.
     threads
         Threads that read; 0 is one for every core.
     """
     from geossl.data.index import GeoOptions, build_index
 
-    geo = GeoOptions(bands=bands.split(",") if bands else (), dates=dates, date_pattern=date_pattern, tile=tile)
+    geo = GeoOptions(
+        bands=bands.split(",") if bands else (),
+        dates=dates,
+        date_pattern=date_pattern,
+        tile=tile,
+        category_folders=category_folders,
+    )
     made, report = build_index(
         src,
         layout=layout,
