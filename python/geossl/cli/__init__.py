@@ -15,11 +15,13 @@ from geossl.cli.embed import embed
 from geossl.cli.export import export
 from geossl.cli.finetune import finetune
 from geossl.cli.neuco import neuco
+from geossl.cli.predict import predict
 from geossl.cli.probe import probe
 from geossl.cli.recipes import app as recipes_app
 from geossl.cli.reproduce import reproduce
 from geossl.cli.search import search
 from geossl.cli.train import train
+from geossl.cli.transfer import app as transfer_app
 from geossl.config import explain
 from geossl.errors import GeosslError, UsageError
 from geossl.renamed import explain_earlier
@@ -47,6 +49,8 @@ app.command(search)
 app.command(export)
 app.command(reproduce)
 app.command(finetune)
+app.command(transfer_app)
+app.command(predict)
 app.command(recipes_app)
 
 

@@ -62,7 +62,7 @@ def step_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.1 ** sum(10 * epoch >= part * epochs for part in (6, 8))
 
 
-def begin(config: FinetuneConfig, data: LabelledData, *, lr: float) -> TrainState:
+def begin(config: FinetuneConfig, data: LabelledData, *, lr: float) -> TrainState[Learner]:
     """A run that has taken no step.
 
     Args:
@@ -88,7 +88,7 @@ def begin(config: FinetuneConfig, data: LabelledData, *, lr: float) -> TrainStat
     return state
 
 
-def go_on(config: FinetuneConfig, data: LabelledData, origin: Origin, *, console: Console) -> TrainState:
+def go_on(config: FinetuneConfig, data: LabelledData, origin: Origin, *, console: Console) -> TrainState[Learner]:
     """A run at its checkpoint; the weights that it began with are not read again.
 
     Raises UsageError if settings or data have changed that may not, or it is not a finetuning run's.
@@ -116,7 +116,7 @@ def write_settings(config: FinetuneConfig) -> None:
         file.write(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
 
 
-def train(config: FinetuneConfig, state: TrainState, *, console: Console) -> bool:
+def train(config: FinetuneConfig, state: TrainState[Learner], *, console: Console) -> bool:
     """Train until the last epoch's end or a signal, and leave everything in the run folder.
 
     Returns whether all epochs are done. Raises as `geossl.training.loop.fit`.
@@ -176,7 +176,9 @@ def _train_config(config: FinetuneConfig, loaded: LoadedBackbone | None, *, lr: 
     )
 
 
-def _state(config: FinetuneConfig, data: TrainData, chosen: TrainConfig, *, notes: dict[str, Any]) -> TrainState:
+def _state(
+    config: FinetuneConfig, data: TrainData, chosen: TrainConfig, *, notes: dict[str, Any]
+) -> TrainState[Learner]:
     """The run with fresh weights."""
     device = torch.device(chosen.device)
     loader = Loader(
@@ -219,7 +221,7 @@ def _state(config: FinetuneConfig, data: TrainData, chosen: TrainConfig, *, note
     )
 
 
-def _stepper(config: FinetuneConfig, state: TrainState) -> Stepper:
+def _stepper(config: FinetuneConfig, state: TrainState[Learner]) -> Stepper:
     return Stepper(
         state.config,
         learner=state.learner,
@@ -231,7 +233,7 @@ def _stepper(config: FinetuneConfig, state: TrainState) -> Stepper:
     )
 
 
-def _announce(config: FinetuneConfig, state: TrainState, *, console: Console) -> None:
+def _announce(config: FinetuneConfig, state: TrainState[Learner], *, console: Console) -> None:
     """What is about to run."""
     chosen, data = state.config, state.data
     places = len(np.unique(data.index.places[data.rows]))

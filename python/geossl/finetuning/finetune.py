@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from geossl.finetuning.config import FinetuneConfig
     from geossl.finetuning.data import LabelledData
     from geossl.training.checkpoint import TrainState
+    from geossl.training.learner import Learner
 
 REPORT, DETAILS = "finetune.json", "test"
 """Names, in the folder, of the report, and of the folder with predictions, tables and plots."""
@@ -114,7 +115,7 @@ def _stopped(out: Path, started: float) -> FinetuneResult:
 
 def _report(
     config: FinetuneConfig,
-    state: TrainState,
+    state: TrainState[Learner],
     data: LabelledData,
     predictions: Predictions,
     *,
@@ -154,7 +155,7 @@ def _report(
     )
 
 
-def _notes(config: FinetuneConfig, state: TrainState, failures: list[tuple[str, str]]) -> Iterator[str]:
+def _notes(config: FinetuneConfig, state: TrainState[Learner], failures: list[tuple[str, str]]) -> Iterator[str]:
     """What a reader of the scores has to know beside how the data were chosen."""
     chosen, steps = state.config, len(state.loader)
     left = len(state.data.rows) - steps * chosen.batch

@@ -17,10 +17,11 @@ from geossl.models.precision import autocast
 if TYPE_CHECKING:
     from geossl.finetuning.data import LabelledData
     from geossl.training.checkpoint import TrainState
+    from geossl.training.learner import Learner
 
 
 def predict(
-    state: TrainState, data: LabelledData, *, title: str = "test images"
+    state: TrainState[Learner], data: LabelledData, *, title: str = "test images"
 ) -> tuple[Predictions, list[tuple[str, str]]]:
     """Have the classifier of a run, in eval mode, look at the rows `data.test`, as the protocol tests.
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import zipfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 
@@ -24,6 +24,7 @@ from geossl.files import naming_full_disk, replacing, temporary_name
 from geossl.models.weights import CHECKPOINT, read_checkpoint
 from geossl.phases import phase
 from geossl.training.folder import RESUME
+from geossl.training.learns import L
 from geossl.training.ranks import ALONE
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from geossl.config import TrainConfig
     from geossl.data.loader import Loader
     from geossl.training.data import TrainData
-    from geossl.training.learner import Learner
     from geossl.training.ranks import Ranks
 
 FORMAT = 1
@@ -46,13 +46,13 @@ class DamagedError(UsageError):
 
 
 @dataclass(kw_only=True)
-class TrainState:
+class TrainState(Generic[L]):
     """A run in progress: all that a checkpoint is made from, and restored to."""
 
     config: TrainConfig
     """Its settings, with everything automatic decided."""
     data: TrainData
-    learner: Learner
+    learner: L
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     """Of the loss; it does something for fp16 alone."""
@@ -89,7 +89,7 @@ class TrainState:
 
 
 @phase("checkpoint")
-def save(state: TrainState, *, best: bool = False) -> None:
+def save(state: TrainState[L], *, best: bool = False) -> None:
     """Write the checkpoint into the run folder: whole, or not at all.
 
     It becomes last.pt, and if `best`, best.pt too. The one before it stays as step-XXXXXXXX.pt; of all but best.pt,
@@ -120,12 +120,13 @@ def older(run: Path) -> list[Path]:
     return sorted((run / CHECKPOINT).parent.glob("step-*.pt"), reverse=True)
 
 
-def size(state: TrainState) -> int:
+def size(state: TrainState[L]) -> int:
     """About how many bytes a checkpoint of this run takes, also before the first step."""
     trained = sum(p.numel() * p.element_size() for p in state.learner.parameters())
     moments = [v for values in state.optimizer.state.values() for v in values.values() if isinstance(v, torch.Tensor)]
-    # The optimizer makes its moments in the first step: SGD has one a parameter, or none without momentum.
-    expected = trained if state.config.optim.momentum else 0
+    # The optimizer makes its moments in the first step: Adam has two a parameter, SGD one, or none without momentum.
+    adam = isinstance(state.optimizer, torch.optim.Adam)
+    expected = 2 * trained if adam else trained if state.config.optim.momentum else 0
     modules = [state.learner.model] if state.learner.head is None else [state.learner.model, state.learner.head]
     tensors = [value for module in modules for value in module.state_dict().values()]
     names = 600 * (len(tensors) + len(state.learner.parameters()))  # in the file's table, and rounding to 64 bytes
@@ -164,7 +165,7 @@ def read(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def restore(checkpoint: dict[str, Any], state: TrainState) -> None:
+def restore(checkpoint: dict[str, Any], state: TrainState[L]) -> None:
     """Bring a fresh run to where the checkpoint was written: weights, optimizer, generators, position."""
     own = checkpoint["geossl"]
     state.epoch, state.step, state.best = checkpoint["epoch"], own["step"], own.get("best")
@@ -198,7 +199,7 @@ def go_back(run: Path, file: Path, *, step: int) -> list[Path]:
     return dropped
 
 
-def _content(state: TrainState) -> dict[str, Any]:
+def _content(state: TrainState[L]) -> dict[str, Any]:
     config, data, learner = state.config, state.data, state.learner
     content: dict[str, Any] = {
         "epoch": state.epoch,
@@ -247,7 +248,7 @@ def _rng_state() -> dict[str, torch.Tensor]:
     return state
 
 
-def _stands(state: TrainState) -> str:
+def _stands(state: TrainState[L]) -> str:
     return "no checkpoint was written before" if state.saved is None else f"the checkpoint of step {state.saved} stands"
 
 

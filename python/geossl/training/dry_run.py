@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from geossl.data.loader import Batch, Loader
     from geossl.training.checkpoint import TrainState
+    from geossl.training.learns import L
     from geossl.training.step import Stepper
 
 TIMED_STEPS = 4
@@ -34,7 +35,7 @@ READ_AHEAD_SECS = 10.0
 """How long the loader is waited for to fill its slots, before the memory of a step is measured."""
 
 
-def show_dry_run(state: TrainState, *, stepper: Stepper, console: Console) -> float:
+def show_dry_run(state: TrainState[L], *, stepper: Stepper, console: Console) -> float:
     """Take a few steps of the run, and print what it is, its memory and its time.
 
     Args:
@@ -104,7 +105,7 @@ class PeakMemory:
             self.bytes = (_status("VmHWM") or _peak_resident()) - self._before
 
 
-def _what(state: TrainState, *, done: int) -> Iterator[tuple[str, str]]:
+def _what(state: TrainState[L], *, done: int) -> Iterator[tuple[str, str]]:
     config, data, learner, loader = state.config, state.data, state.learner, state.loader
     places = len(np.unique(data.index.places[data.rows]))
     yield "run", f"{config.arm} on {config.device}, {config.precision}{', compiled' if config.compile else ''}"
@@ -132,7 +133,7 @@ def _what(state: TrainState, *, done: int) -> Iterator[tuple[str, str]]:
     yield "steps", f"{len(loader):,} an epoch, {len(loader) * config.epochs:,} in {config.epochs:,} epochs{behind}"
 
 
-def _memory(state: TrainState, *, gradients: int, activations: int | None) -> Iterator[tuple[str, str]]:
+def _memory(state: TrainState[L], *, gradients: int, activations: int | None) -> Iterator[tuple[str, str]]:
     learner, device = state.learner, torch.device(state.config.device)
     modules = [learner.model] if learner.head is None else [learner.model, learner.head]
     weights = _size(p for module in modules for p in module.parameters())
@@ -155,7 +156,7 @@ def _time(step_secs: float, loader_secs: float, *, left: int, whole: float) -> s
     return f"{step_secs:.3g} s a step, {loader_secs:.3g} s a batch of the loader: {after} for {left:,} steps"
 
 
-def _step(state: TrainState, stepper: Stepper, batch: Batch) -> None:
+def _step(state: TrainState[L], stepper: Stepper, batch: Batch) -> None:
     made, _ = stepper.step(batch, number=state.step)
     state.step += 1
     loss = made["loss"].item()  # waits for the device

@@ -191,7 +191,7 @@ def cosine_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def _stepper(state: TrainState) -> Stepper:
+def _stepper(state: TrainState[Learner]) -> Stepper:
     return Stepper(
         state.config,
         learner=state.learner,
@@ -203,7 +203,7 @@ def _stepper(state: TrainState) -> Stepper:
     )
 
 
-def _announce(state: TrainState, *, console: Console) -> None:
+def _announce(state: TrainState[Learner], *, console: Console) -> None:
     """What is about to run, and the memory that its loader may take."""
     config, loader = state.config, state.loader
     model = f"{config.model.backbone} at {config.crop.size} pixels on {config.device}"
@@ -225,7 +225,7 @@ def _announce(state: TrainState, *, console: Console) -> None:
         console.print(hint, highlight=False)
 
 
-def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState:
+def _start(config: TrainConfig, data: TrainData, ranks: Ranks) -> TrainState[Learner]:
     if ranks.world > 1 and config.loader.on_error == "skip":
         raise UsageError("loader.on_error: skip would leave the processes with unequal batches; use substitute")
     device = torch.device(config.device)

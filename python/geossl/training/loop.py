@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.training.checkpoint import TrainState
+    from geossl.training.learns import L, Steps
     from geossl.training.online_knn import OnlineKnn
-    from geossl.training.step import Stepper
     from geossl.training.watch import Warnings
 
 
 def fit(
-    state: TrainState,
+    state: TrainState[L],
     *,
-    stepper: Stepper,
+    stepper: Steps,
     rates: Callable[[int], Sequence[float]],
     warnings: Warnings,
     room: Room | None,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from geossl.training.data import TrainData
+    from geossl.training.learns import L
     from geossl.training.ranks import Ranks
 
 Resume = Literal["auto"] | Path
@@ -184,7 +185,7 @@ def check_data(path: Path, data: TrainData, origin: Origin) -> None:
         raise UsageError(f"{origin.file}: was made with other clusters; give those, or start another run")
 
 
-def enter(origin: Origin, state: TrainState, *, console: Console) -> None:
+def enter(origin: Origin, state: TrainState[L], *, console: Console) -> None:
     """Bring the state, and the run folder, to where the checkpoint was written."""
     run, step = state.config.out, origin.step
     checkpoint.restore(origin.content, state)

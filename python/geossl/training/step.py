@@ -143,20 +143,15 @@ class Stepper:
         """
         count = len(batch.rows[0])
         count -= count % self._config.model.bn_groups
-        images = batch.to(self._device).images[:, :count]
-        if self._loader.normalizes:
-            return self._mirrored(images, number), batch.rows[0, :count]
-        color, gains = (values[:, :count].flatten(0, 1) for values in (batch.color, batch.gains))
-        how = {"mean": self._mean, "std": self._std}
-        views = augment(images.flatten(0, 1), color, gains=gains, nodata=self._loader.nodata, **how)
-        return self._mirrored(views.view(*images.shape[:2], *views.shape[1:]), number), batch.rows[0, :count]
+        views = normalised(batch, count=count, loader=self._loader, device=self._device, mean=self._mean, std=self._std)
+        return self._mirrored(views, number), batch.rows[0, :count]
 
     def _mirrored(self, views: Tensor, number: int) -> Tensor:
         """The views of some images mirrored left to right; which, the seed and the step alone say."""
         if not self._mirror:
             return views
         images = views.shape[1] * self._ranks.world
-        drawn = torch.rand(images, generator=generator(self._config.seed, "mirror", number)) < self._mirror
+        drawn = which_mirrored(images, share=self._mirror, seed=self._config.seed, number=number)
         own = drawn[self._ranks.part(images)].to(self._device, non_blocking=True)
         return torch.where(own[:, None, None, None], views.flip(-1), views)
 
@@ -165,3 +160,18 @@ class Stepper:
         if not self._learner.shuffles:
             return None
         return torch.randperm(images, generator=generator(self._config.seed, "shuffle", number))
+
+
+def normalised(batch: Batch, *, count: int, loader: Loader, device: torch.device, mean: Tensor, std: Tensor) -> Tensor:
+    """The first `count` images of a batch on the device, augmented and normalised, float32 [V, count, C, H, W]."""
+    images = batch.to(device).images[:, :count]
+    if loader.normalizes:
+        return images
+    color, gains = (values[:, :count].flatten(0, 1) for values in (batch.color, batch.gains))
+    views = augment(images.flatten(0, 1), color, gains=gains, nodata=loader.nodata, mean=mean, std=std)
+    return views.view(*images.shape[:2], *views.shape[1:])
+
+
+def which_mirrored(images: int, *, share: float, seed: int, number: int) -> Tensor:
+    """Which of a global batch's images are mirrored left to right, bool [images]; the seed and the step alone say."""
+    return torch.rand(images, generator=generator(seed, "mirror", number)) < share

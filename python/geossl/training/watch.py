@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from geossl.config import TrainConfig
     from geossl.data.index import Index
     from geossl.data.loader import Batch
-    from geossl.training.learner import Learner
+    from geossl.training.learns import Learns, Steps
     from geossl.training.ranks import Ranks
-    from geossl.training.step import Stepper
 
 COLLAPSED_STD = 0.1
 """feature_std below which an encoder is taken to have collapsed. What the bounds rest on is in docs/loss.md."""
@@ -51,7 +50,7 @@ class Watcher:
     """Reads the figures of every step, and ends the run when they are not finite."""
 
     def __init__(
-        self, config: TrainConfig, *, learner: Learner, stepper: Stepper, index: Index, ranks: Ranks = ALONE
+        self, config: TrainConfig, *, learner: Learns, stepper: Steps, index: Index, ranks: Ranks = ALONE
     ) -> None:
         self._config, self._stepper, self._index, self._ranks = config, stepper, index, ranks
         self._moco = learner.model if isinstance(learner.model, MoCo) else None

@@ -17,8 +17,10 @@ from geossl.cli.data.split import split
 from geossl.cli.data.stats import stats
 from geossl.cli.data.synth import synth
 from geossl.cli.data.validate import validate
+from geossl.cli.data.xview import xview
 
 app = App(name="data", help="Make, index, cluster and pack images.")
-for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench, spacenet):
+commands = (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench, xview, spacenet)
+for command in commands:
     app.command(command)
 app.command(map_index, name="map")
