@@ -118,4 +118,5 @@ def has_data(images: NDArray[Any], *, nodata: float | None) -> NDArray[np.bool_]
     if nodata is None:
         return np.ones((*images.shape[:-3], *images.shape[-2:]), bool)
     without = np.isnan(images) if np.isnan(nodata) else images == nodata
-    return ~without.all(axis=-3)
+    valid: NDArray[np.bool_] = ~without.all(axis=-3)
+    return valid

@@ -6,7 +6,7 @@ the last, as in the authors' code of both heads (hszhao/semseg). The pyramid is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
@@ -140,18 +140,21 @@ def deep_maps(encoder: Encoder, images: Tensor) -> tuple[Tensor, Tensor]:
         x = body.maxpool(body.relu(body.bn1(body.conv1(images))))
         before = body.layer3(body.layer2(body.layer1(x)))
         return before, body.layer4(before)
-    before, deepest = body.forward_intermediates(images, indices=2, output_fmt="NCHW", intermediates_only=True)
+    # timm's models, which have no common type.
+    timm_body: Any = body
+    before, deepest = timm_body.forward_intermediates(images, indices=2, output_fmt="NCHW", intermediates_only=True)
     return before, deepest
 
 
 def _shapes(encoder: Encoder, size: int) -> tuple[torch.Size, torch.Size]:
     """Of the two maps of one image, found by trying."""
     training = encoder.training
-    bands = encoder.get_submodule(f"body.{encoder.first[0]}").weight.shape[1] if encoder.first else 3
+    first = next(layer for layer in encoder.body.modules() if isinstance(layer, nn.Conv2d))  # sees the bands
+    bands = first.in_channels
     encoder.eval()
     try:
         with torch.no_grad():
-            before, deepest = deep_maps(encoder, torch.zeros(1, int(bands), size, size))
+            before, deepest = deep_maps(encoder, torch.zeros(1, bands, size, size))
     except Exception as e:  # the models' own checks raise what they like
         raise UsageError(f"crop.size: {encoder.name} gives no maps of images of {size} pixels: {e}") from e
     finally:
