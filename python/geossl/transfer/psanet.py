@@ -45,7 +45,7 @@ class PointwiseAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Raises ValueError for a map of another size."""
-        if features.shape[2:] != self.size:
+        if tuple(features.shape[2:]) != self.size:
             raise ValueError(f"a map of {tuple(features.shape[2:])} for attention over {self.size}")
         both = torch.cat([self.collect(features), self.distribute(features)], 1)
         resized = _resize(self.project(both), (self.size[0], self.size[1]))

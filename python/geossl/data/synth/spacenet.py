@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 import shapely
-from rasterio.features import shapes
+from rasterio.features import rasterize, shapes
 from shapely.geometry import mapping, shape
 
 from geossl.data.fallback import quiet
 from geossl.data.synth.date import add_air, draw_days, light_scene, palette
 from geossl.data.synth.planet import BIOMES, Place
-from geossl.data.synth.scene import ROOFS, SUPERSAMPLING, Scene
+from geossl.data.synth.scene import ROOFS, SUPERSAMPLING, Scene, Surface
 from geossl.data.synth.structures import DRAW, draw_surroundings
 from geossl.errors import GeosslError, UsageError
 
@@ -39,6 +39,8 @@ SHAPE = 406 / 438
 """Height over width of the release's images."""
 COARSER = 4
 """Side of a pixel of the 8-band images, in pixels of the 3-band ones."""
+SCRAP = 8
+"""Square pixels of a 3-band image that a house has at least, but where the image's edge cuts it."""
 EIGHT = np.array(
     [  # coastal, blue, green, yellow, red, red edge, nir, nir2 from red, green, blue, nir
         [0.0, 0.0, 0.0, 0.5, 1.0, 0.5, 0.0, 0.0],
@@ -168,17 +170,32 @@ def _paint(rng: np.random.Generator, width: int, height: int, size: int, *, buil
             DRAW["residential"](scene)
     else:
         DRAW["crop_field"](scene)
+    _clear_scraps(scene)
     spare = np.array(scene.surface.shape) - SUPERSAMPLING * np.array([height, width])
     middle, reach = spare // 2, SUPERSAMPLING * size // 3
     top, left = (int(at) for at in middle + rng.integers(-reach, reach + 1, 2))
     window = slice(top, top + SUPERSAMPLING * height), slice(left, left + SUPERSAMPLING * width)
     day = draw_days(place, rng)[0]
     image, _ = add_air(light_scene(scene, day, *palette(place, day, rng), window), day, rng)
-    surface = np.ascontiguousarray(scene.surface[window])
+    polygons = shapely.simplify(_roofs(scene.surface[window]), 1.0)  # of half a pixel
+    return image, shapely.transform(polygons, lambda points: points / SUPERSAMPLING)
+
+
+def _clear_scraps(scene: Scene) -> None:
+    """Take away what streets and trees have left of houses, if it is no house any more."""
+    roofs = _roofs(scene.surface)
+    scraps = roofs[shapely.area(roofs) < SCRAP * SUPERSAMPLING**2].tolist()
+    if scraps:
+        with quiet():
+            scene.paint(rasterize(scraps, out_shape=scene.surface.shape) > 0, Surface.GROUND)
+
+
+def _roofs(surface: Array) -> Array:
+    """The outlines of the roofs in a drawing, in its points, object [N]."""
+    surface = np.ascontiguousarray(surface)
     with quiet():
         drawn = [shape(outline) for outline, _ in shapes(surface, mask=np.isin(surface, ROOFS))]
-    polygons = shapely.simplify(np.array(drawn, object), 1.0)  # of half a pixel
-    return image, shapely.transform(polygons, lambda points: points / SUPERSAMPLING)
+    return np.array(drawn, object)
 
 
 def _geometries(polygons: Array, size: tuple[int, int], fault: str | None, corner: tuple[float, float]) -> list[Any]:
