@@ -211,6 +211,7 @@ class Reproduction:
             data=self.data,
             out=one.folder,
             backbone=self._backbone(one),
+            split_test=self._split_test(),
             methods=evaluation.methods,
             labels=evaluation.labels,
             baselines=evaluation.baselines if one.arm == first else [],
@@ -231,6 +232,7 @@ class Reproduction:
             from_scratch=source is None,
             backbone=self._backbone(one),
             size=like.crop.size if source is None and like is not None else None,
+            split_test=self._split_test(),
             epochs=self.grid.evaluation.finetune_epochs,
             batch=like.batch if like is not None else 256,
             seed=one.seed,
@@ -238,6 +240,11 @@ class Reproduction:
             threads=self._threads,
         )
         return finetune(config, resume="auto", console=self._console).report is not None
+
+    def _split_test(self) -> str:
+        """The split that is scored: val, or test in an index that has no val."""
+        splits = Index.read(self.data, images=False).column("split").unique().to_pylist()
+        return "test" if "test" in splits and "val" not in splits else "val"
 
     def _backbone(self, one: Cell) -> str | None:
         return None if self._trains(one.arm) else self.grid.backbone

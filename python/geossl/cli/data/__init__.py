@@ -6,6 +6,7 @@ from cyclopts import App
 
 from geossl.cli.data.cluster import cluster
 from geossl.cli.data.geobench import geobench
+from geossl.cli.data.geoimagenet import geoimagenet
 from geossl.cli.data.index import index
 from geossl.cli.data.inspect import inspect
 from geossl.cli.data.leaks import leaks
@@ -18,6 +19,6 @@ from geossl.cli.data.synth import synth
 from geossl.cli.data.validate import validate
 
 app = App(name="data", help="Make, index, cluster and pack images.")
-for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench):
+for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, geobench, geoimagenet):
     app.command(command)
 app.command(map_index, name="map")
