@@ -51,7 +51,7 @@ class _Found:
         if self.places is None:
             return []
         name = self.places.source.name
-        return [(f"{name} line {line}", f"not {FIELDS} columns, left out: {n}") for line, n in self.places.odd]
+        return [(f"{name} line {line}", f"not {len(FIELDS)} columns, left out: {n}") for line, n in self.places.odd]
 
     def notes(self, *, unlisted: str) -> list[str]:
         """What a user should know of the table and the photos; `unlisted` says what becomes of photos without a row."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path, PurePosixPath
 
-FIELDS = 7
-"""Columns of a table without a header: photo id, latitude, longitude, locality, country, region, county."""
+FIELDS = ("id", "lat", "lon", "locality", "country", "region", "county")
+"""Columns of a table without a header, as GeoImageNet's downloader writes it."""
 KNOWN = ("path", "file", "id", "lat", "lon", "country")
 """Columns of a table with a header; the first of path, file and id that it has says which photo a row is of."""
 NOTHING = ("-1000", "-1000.0")
@@ -68,7 +68,9 @@ def read_photo_places(source: Path, *, root: Path, renames: Mapping[str, str] | 
     """
     if source.suffix.lower() not in {".csv", ".parquet"}:
         raise UsageError(f"{source}: a table of coordinates is a .csv or .parquet file")
-    if source.suffix.lower() == ".csv" and not renames and _has_no_header(source):
+    if source.suffix.lower() == ".csv" and _has_no_header(source):
+        if renames:
+            raise UsageError(f"--map: {source} has no header, and is read as the columns {', '.join(FIELDS)}")
         return read_metadata(source)
     columns = read_columns(source, what="a table of coordinates")
     names = ", ".join(columns)
@@ -106,7 +108,7 @@ def read_metadata(source: Path) -> PhotoPlaces:
         with source.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             for row in reader:
-                if len(row) == FIELDS:
+                if len(row) == len(FIELDS):
                     rows.append((row[0].strip(), row[1], row[2], row[4]))
                 elif row:
                     odd.append((reader.line_num, len(row)))
@@ -130,7 +132,7 @@ def _has_no_header(source: Path) -> bool:
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
             first = next(csv.reader(file), [])
-        return len(first) == FIELDS and all(_is_number(cell) for cell in first[1:3])
+        return len(first) == len(FIELDS) and all(_is_number(cell) for cell in first[1:3])
     except (OSError, UnicodeDecodeError, csv.Error):
         return False  # whoever reads it says why it cannot
 
