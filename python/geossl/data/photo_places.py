@@ -88,7 +88,7 @@ def read_photo_places(source: Path, *, root: Path, renames: Mapping[str, str] | 
     nothing = pa.nulls(len(key), pa.string()).filter(known)
     return PhotoPlaces(
         source=source,
-        by=by,  # type: ignore[arg-type]
+        by=by,
         key=key.filter(known),
         photo=_ids(taken["id"]) if "id" in taken else nothing,
         lat=_given(taken["lat"]),

@@ -169,7 +169,7 @@ def _taste(rng: Generator, lat: Array, lon: Array, classes: int) -> Array:
     waves = rng.normal(0, 2.5, (classes, 3, 6))
     phase = rng.uniform(0, 2 * np.pi, (classes, 6))
     fond = [np.sin(points @ w + p).sum(axis=1) for w, p in zip(waves, phase, strict=True)]
-    return np.stack(fond, axis=1) / np.sqrt(3)
+    return np.asarray(np.stack(fond, axis=1) / np.sqrt(3))
 
 
 def _some(photos: list[_Photo], share: float, seed: int, use: int) -> set[int]:
@@ -193,8 +193,7 @@ def _file(root: Path, photo: _Photo) -> Path:
 def _write(root: Path, photo: _Photo, size: int, seed: int, *, exif: bool) -> None:
     rng = np.random.default_rng([seed, 8, photo.number])
     pixels = draw_photo(photo.category, photo.place, rng, size=size)
-    more = {"exif": _exif(photo)} if exif else {}
-    Image.fromarray(pixels).save(_file(root, photo), quality=90, **more)
+    Image.fromarray(pixels).save(_file(root, photo), quality=90, exif=_exif(photo) if exif else b"")
 
 
 def _exif(photo: _Photo) -> Image.Exif:
