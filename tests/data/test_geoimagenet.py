@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from geossl.cli import main
+from geossl.cli import app, main
 from geossl.data.geoimagenet import index_geoimagenet
 from geossl.data.index import Index
 from geossl.data.photo_split import draw_test
@@ -332,3 +332,11 @@ def test_a_folder_that_is_none(folder, tmp_path):
     (tmp_path / "latin.csv").write_bytes("1,2,3,,México,,\n".encode("latin-1"))
     with pytest.raises(UsageError, match=r"latin.csv: cannot be read as a table of coordinates: "):
         index_geoimagenet(folder, coordinates=tmp_path / "latin.csv", test=1)
+
+
+def test_the_commands_of_the_page_are_known():
+    text = (Path(__file__).parents[2] / "docs/geoimagenet.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:\$ )?(geossl .*)$", text, re.MULTILINE) + re.findall(r"`(geossl [^`]*)`", text)
+    assert len(commands) > 14
+    for command in commands:
+        app.parse_args(command.split()[1:], exit_on_error=False, print_error=False)
