@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from geossl.cli import main
+from geossl.data.index import Index
 from geossl.data.synth.photo_scene import CLASSES
 from geossl.data.synth.photos import make_photos
 from geossl.errors import UsageError
@@ -129,6 +131,20 @@ def test_the_class_is_seen(made):
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.01)).fit(x[~test], y[~test])
     constant = (y[test] == Counter(y[~test]).most_common(1)[0][0]).mean()
     assert model.score(x[test], y[test]) > 2 * constant
+
+
+def test_a_small_network_learns_far_more_than_the_commonest_class(made, tmp_path):
+    index = tmp_path / "made.parquet"
+    assert main(["data", "geoimagenet", str(made), "--test", "200", "-o", str(index)]) == 0
+    words = ["--from-scratch", "--backbone", "timm/test_resnet", "--size", "32", "--batch", "16", "--lr", "0.05"]
+    words += ["--epochs", "12", "--split-test", "test", "--device", "cpu", "--threads", "1"]
+    assert main(["finetune", "--data", str(index), "--out", str(tmp_path / "run"), *words]) == 0
+    (row,) = json.loads((tmp_path / "run/finetune.json").read_text())["rows"]
+    table = Index.read(index).table.select(["category", "split"]).to_pylist()
+    train, test = ([row["category"] for row in table if row["split"] == name] for name in ("train", "test"))
+    constant = test.count(Counter(train).most_common(1)[0][0]) / len(test)
+    assert row["scores"]["top1"] > constant + 0.25
+    assert row["scores"]["top1"] < row["scores"]["top5"] <= 1
 
 
 def test_the_command(tmp_path, capsys):
