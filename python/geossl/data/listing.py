@@ -26,7 +26,7 @@ from geossl.data.table import INSTANT, NO_INSTANT, SCHEMA, instants, texts_from_
 from geossl.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 KNOWN = [name for name in SCHEMA.names if name not in MEASURED]
@@ -68,7 +68,7 @@ def read_listing(src: Path, *, root: Path, renames: Mapping[str, str] | None = N
     columns = read_columns(src)
     names = list(columns)
     if renames:
-        columns = _renamed(src, columns, renames)
+        columns = renamed(src, columns, renames, known=KNOWN)
     elif _is_positional(columns):
         label = names[0]
         columns = dict(zip(["label", "path", "timestamp"], columns.values(), strict=False))
@@ -150,8 +150,11 @@ class _Rows:
         self.nulled += [(i, reason(i)) for i in np.flatnonzero(bad).tolist() if i not in self.rejected]
 
 
-def read_columns(src: Path) -> dict[str, pa.Array]:
-    """The columns by their names in small letters; those of a CSV are all text."""
+def read_columns(src: Path, *, what: str = "a list of images") -> dict[str, pa.Array]:
+    """The columns by their names in small letters; those of a CSV are all text.
+
+    Raises UsageError, which says `what` it should be, if it cannot be read, or has no rows.
+    """
     try:
         if src.suffix.lower() == ".parquet":
             table = pq.read_table(src)
@@ -168,7 +171,7 @@ def read_columns(src: Path) -> dict[str, pa.Array]:
                 ),
             )
     except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as e:
-        raise UsageError(f"{src}: cannot be read as a list of images: {' '.join(str(e).split())}") from e
+        raise UsageError(f"{src}: cannot be read as {what}: {' '.join(str(e).split())}") from e
     names = [name.strip().lower() for name in table.column_names]
     if len(set(names)) < len(names):
         raise UsageError(f"{src}: two columns have the same name: {', '.join(names)}")
@@ -270,11 +273,13 @@ def _coordinates(
     return {"lat": pa.array(lat, mask=missing), "lon": pa.array(lon, mask=missing)}, notes
 
 
-def _renamed(src: Path, columns: dict[str, pa.Array], renames: Mapping[str, str]) -> dict[str, pa.Array]:
-    """The columns under the names that they have here."""
-    unknown = [name for name in renames if name not in KNOWN]
+def renamed(
+    src: Path, columns: dict[str, pa.Array], renames: Mapping[str, str], *, known: Sequence[str]
+) -> dict[str, pa.Array]:
+    """The columns under the names that they have here, of those that are known. Raises UsageError for others."""
+    unknown = [name for name in renames if name not in known]
     if unknown:
-        raise UsageError(f"--map {unknown[0]}={renames[unknown[0]]}: known columns are: {', '.join(KNOWN)}")
+        raise UsageError(f"--map {unknown[0]}={renames[unknown[0]]}: known columns are: {', '.join(known)}")
     sources = {target: source.strip().lower() for target, source in renames.items()}
     for target, source in sources.items():
         if source not in columns:

@@ -6,7 +6,8 @@ classification), 5 (land cover of NAIP) and 6 (GeoImageNet). Per cent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Table:
     """By the paper's name of the method, one a column."""
     note: str | None = None
     """What else the paper has."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What its pretraining set otherwise than the recipes that are as published."""
 
 
 TABLES = {
@@ -63,6 +66,8 @@ TABLES = {
             "MoCo-V2": (38.51, 57.67),
             "MoCo-V2+Geo": (39.96, 58.71),
         },
+        # The released script for it (main_moco_IN_geo.py) crops the photos as they are.
+        settings={"crop": {"resize": None}},
     ),
     "naip": Table(
         columns=(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from geossl import __version__
-from geossl.config import flatten
+from geossl.config import flatten, merge
 from geossl.files import replacing
 from geossl.recipes import read_recipe
 from geossl.reproduce.page import Section, to_html, to_markdown
@@ -62,7 +62,7 @@ def write_report(grid: Grid, name: str, out: Path, *, data: Path, left_out: Mapp
         _beside_the_paper(grid, results),
         _all_scores(grid, results),
         *_comparisons(grid, results),
-        _differences(settings),
+        _differences(settings, TABLES[grid.table].settings),
         Section(title="Curves", pictures=draw_curves(out, metrics)),
         Section(title="Maps", pictures=draw_maps(out, data=data)),
         _cost(metrics),
@@ -147,15 +147,16 @@ def _comparisons(grid: Grid, results: Results) -> Iterator[Section]:
         yield Section(title="Differences between arms", text=[text], header=["", "method", *FROZEN.values()], rows=rows)
 
 
-def _differences(settings: dict[str, TrainConfig]) -> Section:
-    """Where the arms' settings are not the published ones."""
+def _differences(settings: dict[str, TrainConfig], table: dict[str, Any]) -> Section:
+    """Where the arms' settings are not the published ones, which are those of the recipes with the table's own."""
     items = list(PROTOCOL)
     for name, config in settings.items():
         if config.arm not in PUBLISHED:
             items.append(f"{name}: the paper does not give this arm's settings in full.")
             continue
         given = {"data": config.data, "out": config.out}
-        published = _method(type(config).model_validate(read_recipe(PUBLISHED[config.arm]) | given))
+        recipe = merge(read_recipe(PUBLISHED[config.arm]), table)
+        published = _method(type(config).model_validate(recipe | given))
         own = _method(config)
         changed = [f"{key} {own[key]} ({published[key]})" for key in own if own[key] != published[key]]
         items.append(f"{name}: {', '.join(changed)}" if changed else f"{name}: as published.")

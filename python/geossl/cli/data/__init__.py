@@ -6,6 +6,7 @@ from cyclopts import App
 
 from geossl.cli.data.cluster import cluster
 from geossl.cli.data.geobench import geobench
+from geossl.cli.data.geoimagenet import geoimagenet
 from geossl.cli.data.index import index
 from geossl.cli.data.inspect import inspect
 from geossl.cli.data.leaks import leaks
@@ -21,7 +22,7 @@ from geossl.cli.data.validate import validate
 from geossl.cli.data.xview import xview
 
 app = App(name="data", help="Make, index, cluster and pack images.")
-published = (geobench, xview, spacenet, naip)
+published = (geobench, xview, spacenet, naip, geoimagenet)
 for command in (synth, index, inspect, validate, split, leaks, cluster, stats, pack, merge, *published):
     app.command(command)
 app.command(map_index, name="map")

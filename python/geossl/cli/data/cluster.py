@@ -100,7 +100,9 @@ def cluster(
     print(f"-> {path}")
     options = f" --loader.clusters {path}" if out is not None and out != default_path(index) else ""
     options += " --geo.target hierarchy" if len(found.levels) > 1 else ""
-    print(f"next: geossl train --recipe geo_tp --data {index} --out runs/first{options}")
+    # Without ids no two images are known to show one place, as photos.
+    recipe = "geo" if read.column("location_id").null_count == len(read) else "geo_tp"
+    print(f"next: geossl train --recipe {recipe} --data {index} --out runs/first{options}")
 
 
 def _sizes(text: str) -> list[int]:

@@ -84,6 +84,7 @@ def index(
     threads
         Threads that read; 0 is one for every core.
     """
+    from geossl.cli.data.renames import read_renames
     from geossl.data.index import GeoOptions, build_index
 
     geo = GeoOptions(
@@ -98,7 +99,7 @@ def index(
         layout=layout,
         images=images,
         root=root,
-        renames=_renames(map_ or []),
+        renames=read_renames(map_ or []),
         geo=geo,
         places=places,
         radius_km=radius_km,
@@ -111,18 +112,3 @@ def index(
     print(f"-> {out}")
     # The paper has 100 clusters; a small set gets eight places a cluster.
     print(f"next: geossl data cluster {out} -k {min(100, max(2, report.places // 8))}")
-
-
-def _renames(texts: list[str]) -> dict[str, str]:
-    """Columns by the names that they get, from target=source[,target=source ...]."""
-    from geossl.errors import UsageError
-
-    out: dict[str, str] = {}
-    for text in texts:
-        for part in text.split(","):
-            target, equals, source = (piece.strip() for piece in part.partition("="))
-            if not (target and equals and source):
-                raise UsageError(f"--map {text}: is not TARGET=COLUMN, such as lat=latitude")
-            if out.setdefault(target, source) != source:
-                raise UsageError(f"--map {target}: is given twice, {out[target]} and {source}")
-    return out
