@@ -139,19 +139,37 @@ def test_a_frozen_encoder_stays_as_it_is(done, xview, tmp_path):
 
 
 def test_fewer_labels_are_a_part_of_more(xview):
-    drawn = [
-        read_data(make_config(**TINY, data=xview, out="run", labels=share).settled()).train for share in (20, 50, 100)
-    ]
-    assert [len(rows) for rows in drawn] == [2, 4, 6]
-    assert set(drawn[0]) < set(drawn[1]) < set(drawn[2])
-    config = make_config(**TINY, data=xview, out="run", labels=40).settled()
-    assert read_data(config).notes == ["40 % of the labels: 2 of 6 training images"]
+    configs = [make_config(**TINY, data=xview, out="run", labels=share).settled() for share in (40, 70, 100)]
+    data = [read_data(config) for config in configs]
+    drawn = [set(one.train.tolist()) for one in data]
+    there = len(drawn[2])
+    index, objects = Index.read(xview), read_objects(Index.read(xview))
+    assert drawn[2] == set(index.rows(split="train").tolist()) & set(objects.image.tolist())
+    assert [len(rows) for rows in drawn] == [round(0.4 * there), round(0.7 * there), there]
+    assert drawn[0] < drawn[1] < drawn[2]
+    assert data[0].notes == [f"40 % of the labels: {len(drawn[0])} of {there} training images"]
+    assert set(data[0].chips.image.tolist()) <= drawn[0]
 
 
 def test_predictions_lie_on_the_ground(done, xview, tmp_path, capsys):
     whole, _ = done
     folder = xview.parent / "xview" / "train_images"
-    words = [str(whole.out), str(folder), "-o", str(tmp_path / "seen"), "--score", "0", "--device", "cpu", "--draw"]
+    # A network that sees objects everywhere.
+    content = load(whole.out)
+    content["state_dict"]["module.net.head.classification_head.cls_logits.bias"].zero_()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    torch.save(content, tmp_path / "run" / CHECKPOINT)
+    words = [
+        str(tmp_path / "run"),
+        str(folder),
+        "-o",
+        str(tmp_path / "seen"),
+        "--score",
+        "0",
+        "--device",
+        "cpu",
+        "--draw",
+    ]
     assert main(["predict", *words]) == 0
     files = sorted((tmp_path / "seen").glob("*.geojson"))
     assert len(files) == 8

@@ -77,6 +77,8 @@ def read_data(config: TransferConfig) -> TransferData:
         raise UsageError(f"{config.data}: its rows are parts of images; a transfer needs whole images")
     objects = read_objects(index)
     train, test = (_split(config, index, split) for split in (config.split_train, config.split_test))
+    if config.task == "detect":
+        train = train[np.isin(train, objects.image)]  # the others give no windows
     notes = []
     if config.labels < 100:
         there = len(train)

@@ -97,7 +97,7 @@ def _write_image(root: Path, number: int, *, size: int, seed: int) -> list[dict[
     placed: list[Box] = []
     features = []
     transform = _transform(rng, number)
-    crowd = 0 if number == 0 else int(width * height / 16_000 * rng.uniform(0.6, 1.4))
+    crowd = 0 if number == 0 else int(width * height / 8_000 * rng.uniform(0.6, 1.4))
     for kind in rng.choice([AIRCRAFT, CAR, BUILDING, TANK], crowd, p=[0.2, 0.35, 0.2, 0.25]).tolist():
         box = _draw(draw, kind, rng, (width, height), placed)
         if box is not None:
