@@ -21,6 +21,8 @@ from geossl.config import CropConfig, LoaderConfig, TrainConfig
 from geossl.data.index import Index
 from geossl.data.listing import listed
 from geossl.data.loader import Loader
+from geossl.data.spacenet import index_spacenet
+from geossl.data.synth.spacenet import make_spacenet
 from geossl.data.table import content_hash
 from geossl.models.backbone import build_backbone
 from geossl.models.seeds import seeded
@@ -235,3 +237,15 @@ def test_predictions_lie_on_the_ground(done, scene, tmp_path):
     for polygon in polygons:
         column, row = ~GROUND @ polygon.representative_point().coords[0]
         assert classes[max(int(row) - 1, 0) : int(row) + 2, max(int(column) - 1, 0) : int(column) + 2].any()
+
+
+def test_training_beats_a_constant_by_far(tmp_path):
+    make_spacenet(tmp_path / "town", images=30, size=192)
+    index_spacenet(tmp_path / "town", out=tmp_path / "town.parquet", images="rgb", test=0.2, seed=0)
+    how = {"size": 129, "chips": 3, "batch": 4, "lr": 0.02, "epochs": 6}
+    result, _ = run(tmp_path / "town.parquet", tmp_path / "run", **how)
+    pixels = result.scores.pixels
+    of_class = pixels.confusion.sum(1)
+    constant = (of_class.max() / of_class.sum()).item() / 2  # all background: its share, and nothing of the buildings
+    assert pixels.mean_iou > constant + 0.15
+    assert result.scores.footprints["building"].f1 > 0.3
