@@ -59,9 +59,9 @@ class TransferLearner:
             with warnings.catch_warnings():
                 # Newer versions of torch prefer another name, which 2.6 has not.
                 warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-                self.trained = DistributedDataParallel(
-                    model, broadcast_buffers=False, find_unused_parameters=device.type == "cpu"
-                )
+                # As in `geossl.training.learner`: it keeps the order in which gradients are summed.
+                ordered = device.type == "cpu" and ranks.world > 2
+                self.trained = DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=ordered)
 
     def train(self) -> None:
         """Put the model into the mode that it trains in."""

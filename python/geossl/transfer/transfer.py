@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,20 +79,27 @@ def transfer(
     """
     started = time.perf_counter()
     config = config.settled()
-    with joined(config.device) as ranks:
-        console = (console or Console()) if ranks.first else Console(quiet=True)
-        with held(config.folder, console=console) if ranks.first else nullcontext():
-            scores, lines = _transfer(config, resume=resume, console=console, ranks=ranks)
+    with ExitStack() as held_folder:
+        with joined(config.device) as ranks:
+            console = (console or Console()) if ranks.first else Console(quiet=True)
+            if ranks.first:
+                held_folder.enter_context(held(config.folder, console=console))
+            data = read_data(config)
+            state = _trained(config, data, resume=resume, console=console, ranks=ranks)
+        # The others have left: what follows must not wait for them.
+        scores, lines = None, list[str]()
+        if ranks.first and state is not None:
+            scores, lines = _score(config, data, state)
     return TransferResult(out=config.folder, scores=scores, lines=lines, secs=time.perf_counter() - started)
 
 
-def _transfer(
-    config: TransferConfig, *, resume: Literal["auto"] | None, console: Console, ranks: Ranks
-) -> tuple[DetectionScores | SegmentationResult | None, list[str]]:
+def _trained(
+    config: TransferConfig, data: TransferData, *, resume: Literal["auto"] | None, console: Console, ranks: Ranks
+) -> TrainState[TransferLearner] | None:
+    """The run after its last epoch; None after SIGTERM."""
     resolve_device(config.device)
     out = config.folder
     origin = origins.find(out, resume, ranks=ranks, console=console)
-    data = read_data(config)
     if origin is not None:
         state = go_on(config, data, origin, ranks=ranks, console=console)
     else:
@@ -102,10 +109,8 @@ def _transfer(
     if state.epoch == state.config.epochs:
         console.print(f"{out}: already trained", highlight=False, soft_wrap=True)
     elif not train(config, data, state, console=console):
-        return None, []
-    if not ranks.first:
-        return None, []
-    return _score(config, data, state)
+        return None
+    return state
 
 
 def _score(
