@@ -98,6 +98,10 @@ results-laptop: $(VENV)/.wheel ## Learning rate and temperature of the recipe `l
 results-ablations: $(VENV)/.wheel ## What the paper leaves on the table, on held-out training places; writes docs/results.md (hours on two cores)
 	$(BIN)/python tools/results_ablations.py
 
+.PHONY: results-transfer
+results-transfer: $(VENV)/.wheel ## What an encoder of the planet is worth for other tasks, three seeds; writes docs/results.md (an hour and a half on two cores, after results-planet)
+	$(BIN)/python tools/results_transfer.py
+
 .PHONY: results-geo
 results-geo: $(VENV)/.wheel ## What the geo head may predict, compared; writes its section of docs/results.md (half an hour)
 	$(BIN)/python tools/results_geo.py

@@ -1,0 +1,147 @@
+"""What an encoder trained on the synthetic planet is worth for other tasks; writes its section of docs/results.md.
+
+    python tools/results_transfer.py [--work DIR] [--seeds N ...] [--tasks NAME ...] [--no-report]
+
+The runs `geo_tp` of results_planet.py, beside random weights of the same model and seed, on made sets of another seed
+than those that the settings were tried on. Whatever is finished in the work folder is kept, so an interrupted call goes
+on where it was. Nothing is chosen on the test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from results_bmng import ROOT, command, interval, machine, put_sections
+from results_planet import prepare, train
+
+ARM, EPOCHS = "geo_tp", 50
+DATA_SEED = 1
+
+
+class Task(NamedTuple):
+    """A made set, what is trained on it, and the figures that are told."""
+
+    made: list[str]
+    """Of `geossl data synth`."""
+    reader: list[str]
+    """Of the command that makes an index of it."""
+    command: list[str]
+    settings: list[str]
+    report: str
+    scores: dict[str, str]
+    """Names in the report, by what they are called here."""
+
+
+TASKS = {
+    "segment": Task(
+        made=["--task", "segment", "--places", "60", "--size", "192"],
+        reader=["spacenet", "--test", "0.25"],
+        command=["transfer", "segment"],
+        settings=["--size", "129", "--chips", "3", "--batch", "4", "--lr", "0.02", "--epochs", "4"],
+        report="segment.json",
+        scores={"mIoU": "mean_iou", "pixel accuracy": "overall_accuracy"},
+    ),
+    "detect": Task(
+        made=["--task", "detect", "--places", "40", "--size", "320"],
+        reader=["xview", "--test", "10"],
+        command=["transfer", "detect"],
+        settings=["--size", "96", "--chips", "12", "--lr", "5e-4", "--epochs", "12"],
+        report="detect.json",
+        scores={"AP50": "ap50", "AP": "ap"},
+    ),
+    "landcover": Task(
+        made=["--task", "landcover", "--places", "1200"],
+        reader=["naip", "--bands", "red,green,blue"],
+        command=["finetune"],
+        settings=["--split-test", "val,test", "--epochs", "10", "--batch", "32", "--lr", "auto"],
+        report="finetune.json",
+        scores={"top-1": "top1", "macro-F1": "f1"},
+    ),
+}
+
+
+def index_of(name: str, work: Path) -> Path:
+    """The made set of a task, as an index."""
+    task, folder = TASKS[name], work / f"transfer-{name}"
+    index = folder.with_suffix(".parquet")
+    if not index.exists():
+        command("data", "synth", folder, *task.made, "--seed", str(DATA_SEED))
+        reader, *words = task.reader
+        command("data", reader, folder, "-o", index, *words)
+    return index
+
+
+def scores(name: str, seed: int, work: Path, *, random: bool) -> dict[str, float]:
+    """The figures of a run, which is made unless it is there."""
+    task, start = TASKS[name], work / "runs" / f"planet-{ARM}-{EPOCHS}-{seed}"
+    run = work / "runs" / f"transfer-{name}-{'random' if random else ARM}-{seed}"
+    report = run / task.report
+    if not report.exists():
+        words = [*task.settings, "--seed", str(seed), "--device", "cpu", "--resume", "auto"]
+        words += ["--from-scratch"] if random else []
+        command(*task.command, start, "--data", index_of(name, work), "--out", run, *words)
+    content = json.loads(report.read_text())
+    found: dict[str, Any] = content["rows"][0]["scores"] if "rows" in content else content["scores"]
+    return {title: float(found[key]) for title, key in task.scores.items()}
+
+
+def write_section(found: dict[str, dict[str, list[dict[str, float]]]], seeds: list[int]) -> str:
+    """The section, from the figures alone."""
+    rows = []
+    for name, by_start in found.items():
+        for title in TASKS[name].scores:
+            random, own = ([one[title] for one in by_start[start]] for start in ("random", ARM))
+            gain = [b - a for a, b in zip(random, own, strict=True)]
+            rows.append(f"| {name} | {title} | {interval(random)} | {interval(own)} | {interval(gain, sign='+')} |")
+    table = "\n".join(rows)
+    words = "\n".join(
+        f"- {name}: `geossl data synth {' '.join(TASKS[name].made)} --seed {DATA_SEED}`, then\n"
+        f"  `geossl {' '.join(TASKS[name].command)}` with `{' '.join(TASKS[name].settings)}`"
+        for name in found
+    )
+    return f"""## Transfer from the synthetic planet
+
+Made by `make results-transfer`, as it came out. The encoders are those of the arm `{ARM}` above ({EPOCHS} epochs on the
+planet, ResNet-18), one a seed; random: the same model with fresh weights of that seed, everything else equal but for
+batch normalisation, which takes each batch's own statistics with random weights. Seeds {", ".join(map(str, seeds))} of
+training; per cent, mean and 95 % interval over the seeds (Student's t). An interval of the difference that spans 0 is
+no evidence.
+
+| task | figure | random | {ARM} | difference |
+|---|---|---|---|---|
+{table}
+
+{words}
+
+{machine()}
+"""
+
+
+def main() -> None:
+    """Run everything that is not done yet and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / "results", help="folder of the data and the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of each run")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--no-report", action="store_true", help="train alone")
+    options: Any = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    planet = prepare(options.work)
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for name in options.tasks:
+        found[name] = {"random": [], ARM: []}
+        for seed in options.seeds:
+            run = options.work / "runs" / f"planet-{ARM}-{EPOCHS}-{seed}"
+            words = ["--recipe", ARM, "--recipe", "laptop", "--epochs", str(EPOCHS), "--seed", str(seed)]
+            train(planet, run, *words)
+            for start in ("random", ARM):
+                found[name][start].append(scores(name, seed, options.work, random=start == "random"))
+    if not options.no_report:
+        put_sections(write_section(found, options.seeds))
+
+
+if __name__ == "__main__":
+    main()
