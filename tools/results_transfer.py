@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from results_bmng import ROOT, command, interval, machine, put_sections
-from results_planet import prepare, train
+from results_bmng import ROOT, command, interval, machine, put_sections, train
+from results_planet import prepare
 
 ARM, EPOCHS = "geo_tp", 50
 DATA_SEED = 1
