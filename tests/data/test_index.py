@@ -718,7 +718,11 @@ def test_wrong_sources(tmp_path):
     photos = tmp_path / "photos"
     add_image(photos / "me.jpg")
     fails(photos, "none of its 1 images has one of the fMoW names.*e.g. me.jpg; list them in a CSV")
-    fails(photos, "--bands, --dates, --date-pattern and --tile: are for --layout geotiff", geo=GeoOptions(tile=8))
+    fails(
+        photos,
+        "--bands, --dates, --date-pattern, --tile and --category-folders: are for --layout geotiff",
+        geo=GeoOptions(tile=8),
+    )
     fails(photos, "no images found; looked for tif, tiff, jp2", layout="geotiff")
     fails(photos, "--images: is for folders in fMoW's layout", layout="geotiff", images="ms")
     fails(photos / "me.jpg", "a list of images is a .csv or .parquet file")
