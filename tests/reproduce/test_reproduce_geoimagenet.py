@@ -37,7 +37,12 @@ def grid(tmp_path):
     content["config"] |= {"epochs": 1, "batch": 16, "model": tiny, "optim": {"lr": 0.0075}}
     content["config"]["crop"] |= {"size": 32}
     content["backbone"] = "timm/test_resnet"
-    content["evaluation"] = {"methods": ["linear"], "baselines": ["statistics"], "finetune_epochs": 1}
+    content["evaluation"] |= {
+        "methods": ["linear"],
+        "crops": "center",
+        "baselines": ["statistics"],
+        "finetune_epochs": 1,
+    }
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
