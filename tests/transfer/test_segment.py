@@ -239,6 +239,22 @@ def test_predictions_lie_on_the_ground(done, scene, tmp_path):
         assert classes[max(int(row) - 1, 0) : int(row) + 2, max(int(column) - 1, 0) : int(column) + 2].any()
 
 
+def test_predictions_never_take_the_place_of_images(done, scene, tmp_path, capsys):
+    whole, _ = done
+    image = scene[0].root / "scene.tif"
+    before = image.read_bytes()
+    words = ["predict", str(whole.out), "--device", "cpu"]
+    assert main([*words, str(image), "-o", str(image.parent)]) == 2
+    assert "has the images themselves" in capsys.readouterr().err
+    assert image.read_bytes() == before
+    both = tmp_path / "both"
+    both.mkdir()
+    for name in ("a.tif", "a.tiff"):
+        (both / name).write_bytes(before)
+    assert main([*words, str(both), "-o", str(tmp_path / "seen")]) == 2
+    assert "a.tiff and a.tif would both be written to" in capsys.readouterr().err
+
+
 def test_training_beats_a_constant_by_far(tmp_path):
     make_spacenet(tmp_path / "town", images=30, size=192)
     index_spacenet(tmp_path / "town", out=tmp_path / "town.parquet", images="rgb", test=0.2, seed=0)

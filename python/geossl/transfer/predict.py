@@ -66,7 +66,8 @@ def predict(
         The files, in the order of the images.
 
     Raises:
-        UsageError: the run or the images are missing or cannot be read, or the images have other bands.
+        UsageError: the run or the images are missing or cannot be read, the images have other bands, or `out` is their
+            own folder.
         OutOfSpaceError: the disk is full.
 
     """
@@ -75,6 +76,7 @@ def predict(
     index = _images(source, console=console)
     paths = [PurePosixPath(path) for path in index.column("path").to_pylist()]
     targets = [out / path.relative_to(path.anchor).with_suffix(".geojson") for path in paths]
+    _check_targets(paths, targets, out=out, index=index)
     missing = [row for row, target in enumerate(targets) if not target.exists()]
     if len(missing) < len(paths):
         there = f"{out}: {len(paths) - len(missing):,} of {len(paths):,} images are there already"
@@ -89,6 +91,16 @@ def predict(
     for path, reason in failures:
         console.print(f"{path}: a window of it cannot be read: {reason}", highlight=False, markup=False, soft_wrap=True)
     return targets
+
+
+def _check_targets(paths: Sequence[PurePosixPath], targets: Sequence[Path], *, out: Path, index: Index) -> None:
+    """Raise UsageError where a file would take the place of an image, or of another image's file."""
+    if out.resolve() == index.root.resolve():
+        raise UsageError(f"--out {out}: has the images themselves, which would be replaced; name another folder")
+    first: dict[Path, PurePosixPath] = {}
+    for path, target in zip(paths, targets, strict=True):
+        if (other := first.setdefault(target, path)) is not path:
+            raise UsageError(f"{path} and {other} would both be written to {target}; give them one after the other")
 
 
 def _write_boxes(
