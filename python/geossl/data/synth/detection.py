@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +10,9 @@ import numpy as np
 import rasterio
 from PIL import Image, ImageDraw
 
+from geossl.data.synth.folder import made_folder
 from geossl.data.xview import IMAGES, LABELS
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,25 +61,13 @@ def make_detection(out: Path, *, images: int = 24, size: int = 640, seed: int = 
         if not good:
             raise UsageError(f"{name}: must be {wanted}, not {value}")
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists and is not an empty folder; name another, or remove it first")
-    partial = out.parent / f".{out.name}.partial"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / IMAGES).mkdir(parents=True)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            made = list(pool.map(lambda number: _write_image(partial, number, size=size, seed=seed), range(images)))
+    with made_folder(out) as (partial, pool):
+        (partial / IMAGES).mkdir()
+        made = list(pool.map(lambda number: _write_image(partial, number, size=size, seed=seed), range(images)))
         features = [feature for one in made for feature in one]
         features += _faults(features, np.random.default_rng([seed, 1]), size)
         labels = {"type": "FeatureCollection", "features": features}
         (partial / LABELS).write_text(json.dumps(labels), encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        partial.replace(out)
-    except OSError as e:
-        raise GeosslError(f"{out}: cannot write the data set: {e}") from e
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return DetectionSummary(images, sum(len(one) for one in made), out)
 
 

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from geossl.data.synth.date import Day, light_scene, palette
+from geossl.data.synth.folder import made_folder
 from geossl.data.synth.planet import BIOMES, Place
 from geossl.data.synth.scene import SUPERSAMPLING, Scene, Surface
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,17 +93,12 @@ def make_landcover(
         if not good:
             raise UsageError(f"{name}: must be {wanted}, not {value}")
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists and is not an empty folder; name another, or remove it first")
-    partial = out.parent / f".{out.name}.partial"
     rng = np.random.default_rng([seed, 0])
     kinds = _kinds(rng, tiles)
     splits = _splits(rng, kinds)
     labels = np.array([COVERS[kind].code for kind in kinds], np.float64)
-    pool = ThreadPoolExecutor(workers or None)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / "tiles").mkdir(parents=True)
+    with made_folder(out, workers=workers) as (partial, pool):
+        (partial / "tiles").mkdir()
 
         def write(number: int) -> None:
             drawn = draw_tile(int(kinds[number]), np.random.default_rng([seed, 1, number]), size=size)
@@ -117,14 +111,6 @@ def make_landcover(
             labels, splits, numbers = _add_faults(partial / "tiles", labels, splits)
         np.save(partial / "y.npy", labels)
         np.save(partial / "splits.npy", splits)
-        if out.exists():
-            out.rmdir()
-        partial.replace(out)
-    except OSError as e:
-        raise GeosslError(f"{out}: cannot write the tiles: {e}") from e
-    finally:
-        pool.shutdown(cancel_futures=True)
-        shutil.rmtree(partial, ignore_errors=True)
     return LandcoverSummary(tiles, len(COVERS), out, numbers)
 
 

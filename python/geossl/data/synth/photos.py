@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from geossl.data.synth.folder import made_folder
 from geossl.data.synth.photo_scene import CLASSES, draw_photo
 from geossl.data.synth.planet import plan_places
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,14 +100,9 @@ def make_photos(
         if not good:
             raise UsageError(f"{name}: must be {wanted}, not {value}")
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists and is not an empty folder; name another, or remove it first")
-    partial = out.parent / f".{out.name}.partial"
     photos = _plan(places=places, views=views, seed=seed)
     unlisted = _some(photos, 0.03, seed, 11)
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    with made_folder(out, workers=workers) as (partial, pool):
         for name in CLASSES:
             (partial / IMAGES / name).mkdir(parents=True)
         list(pool.map(lambda photo: _write(partial, photo, size, seed, exif=photo.number in unlisted), photos))
@@ -117,14 +111,6 @@ def make_photos(
         (partial / IMAGES / photos[0].category / f"{EMPTY}.jpg").touch()
         rows = _rows([*photos, twice], unlisted, seed)
         (partial / METADATA).write_text(rows, encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        partial.replace(out)
-    except OSError as e:
-        raise GeosslError(f"{out}: cannot write the data set: {e}") from e
-    finally:
-        pool.shutdown(cancel_futures=True)
-        shutil.rmtree(partial, ignore_errors=True)
     return PhotosSummary(len(photos) + 2, len(CLASSES), rows.count("\n"), out)
 
 

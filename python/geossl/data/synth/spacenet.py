@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +14,11 @@ from shapely.geometry import mapping, shape
 
 from geossl.data.fallback import quiet
 from geossl.data.synth.date import add_air, draw_days, light_scene, palette
+from geossl.data.synth.folder import made_folder
 from geossl.data.synth.planet import BIOMES, Place
 from geossl.data.synth.scene import ROOFS, SUPERSAMPLING, Scene, Surface
 from geossl.data.synth.structures import DRAW, draw_surroundings
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,26 +104,13 @@ def make_spacenet(out: Path, *, images: int = 400, size: int = 96, seed: int = 0
             f"(--size {size}) and a seed of 0 or more ({seed})"
         )
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists and is not an empty folder; name another, or remove it first")
-    partial = out.parent / f".{out.name}.partial"
     wrong = dict(zip(range(images, images - len(FAULTS), -1), reversed(FAULTS), strict=True))
     wrong |= {number: EMPTY[number // 10 % 2] for number in range(5, images - len(FAULTS) + 1, 10)}
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    with made_folder(out, workers=workers) as (partial, pool):
         for folder in ("3band", "8band", "vectordata/geojson"):
             (partial / folder).mkdir(parents=True)
         numbers = range(1, images + 1)
         buildings = sum(pool.map(lambda n: _write_scene(partial, n, size, seed, wrong.get(n)), numbers))
-        if out.exists():
-            out.rmdir()
-        partial.replace(out)
-    except OSError as e:
-        raise GeosslError(f"{out}: cannot write the data set: {e}") from e
-    finally:
-        pool.shutdown(cancel_futures=True)
-        shutil.rmtree(partial, ignore_errors=True)
     faults = {fault: f"AOI_1_RIO_img{number}" for number, fault in sorted(wrong.items())}
     return SpacenetSummary(images=images, buildings=buildings, faults=faults, folder=out)
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from geossl.data.synth.date import add_air, draw_days, light_scene, palette
+from geossl.data.synth.folder import made_folder
 from geossl.data.synth.planet import Place, plan_places
 from geossl.data.synth.scene import SUPERSAMPLING, Scene
 from geossl.data.synth.structures import DRAW, draw_surroundings
-from geossl.errors import GeosslError, UsageError
+from geossl.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,23 +60,9 @@ def make_planet(
     """
     _check(places=places, views=views, size=size, bands=bands, seed=seed, val=val, workers=workers)
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out}: exists and is not an empty folder; name another, or remove it first")
-    partial = out.parent / f".{out.name}.partial"
     jobs = plan_places(places=places, views=views, val=val, seed=seed)
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with made_folder(out, workers=workers) as (partial, pool):
         images = sum(pool.map(lambda place: _write_place(partial, place, size, bands, seed), jobs))
-        if out.exists():
-            out.rmdir()
-        partial.replace(out)
-    except OSError as e:
-        raise GeosslError(f"{out}: cannot write the data set: {e}") from e
-    finally:
-        pool.shutdown(cancel_futures=True)
-        shutil.rmtree(partial, ignore_errors=True)
     return PlanetSummary(images, len(jobs), len({place.category for place in jobs}), out)
 
 
