@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from geossl.embedding.file import EmbeddingFile
 
+SIDE = 1024
+"""Most pixels of the side of a central square."""
 PERCENTILES = (2, 98)
 """Of samples that are not 8 bits: black and white in a picture."""
 
@@ -93,6 +95,21 @@ def image_index(root: Path, path: str, *, box: Sequence[int | None] | None = Non
     columns = [pa.array(values.get(field.name, [None]), field.type) for field in SCHEMA]
     table = pa.table(columns, schema=SCHEMA)
     return Index(table, root, content_hash(table), boxes="tiles" if tile else "objects")
+
+
+def central_square(index: Index, row: int) -> tuple[NDArray[np.uint8], tuple[int, int, int]]:
+    """The largest central square of a whole image of an index, at most 1024 pixels a side, as `picture` shows it.
+
+    Returns:
+        uint8 [size, size, 3], and the square: left, top and side in pixels of the image.
+
+    Raises UsageError if it cannot be read.
+    """
+    path, width, height = (index.column(name)[row].as_py() for name in ("path", "width", "height"))
+    side: int = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = image_index(index.root, path, box=[left, top, side, side], tile=True)
+    return picture(square, size=min(side, SIDE), context=False), (left, top, side)
 
 
 def picture(index: Index, *, size: int, context: bool) -> NDArray[np.uint8]:

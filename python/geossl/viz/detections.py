@@ -10,7 +10,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from geossl.embedding.image import image_index, picture
+from geossl.embedding.image import central_square
 from geossl.viz.summary import INK, PALETTE, save
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from geossl.transfer.detections import Detections
     from geossl.transfer.objects import Objects
 
-SIDE = 1024
-"""Most pixels of a picture's side."""
 SURE = 0.5
 """Score from which a box is drawn."""
 
@@ -47,12 +45,7 @@ def plot_detections(
 
     """
     names = objects.categories if objects is not None else categories or []
-    path, width, height = (index.column(name)[seen.row].as_py() for name in ("path", "width", "height"))
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    shown = picture(
-        image_index(index.root, path, box=[left, top, side, side], tile=True), size=min(side, SIDE), context=False
-    )
+    shown, (left, top, side) = central_square(index, seen.row)
     scale = len(shown) / side
     figure = Figure(figsize=(7, 7.6), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
@@ -71,7 +64,9 @@ def plot_detections(
     if drawn:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.09), ncols=4, fontsize=7, frameon=False)
     known = "" if objects is None else "; white: what is there"
-    axes.set_title(f"{path}: {int(sure.sum()):,} objects{known}", fontsize=9, color=INK)
+    axes.set_title(
+        f"{index.column('path')[seen.row].as_py()}: {int(sure.sum()):,} objects{known}", fontsize=9, color=INK
+    )
     axes.set(xlim=(0, len(shown)), ylim=(len(shown), 0))
     save(figure, out)
     return out

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from geossl.embedding.image import image_index, picture
+from geossl.embedding.image import central_square
 from geossl.transfer.segmentations import whole_mask
 from geossl.viz.summary import INK, PALETTE, save
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from geossl.transfer.objects import Objects
     from geossl.transfer.segmentations import Segmentation
 
-SIDE = 1024
-"""Most pixels of a picture's side."""
 ALPHA = 0.5
 
 
@@ -45,16 +43,13 @@ def plot_segmentation(
 
     """
     names = objects.categories if objects is not None else categories or []
-    path, (height, width) = index.column("path")[seen.row].as_py(), seen.classes.shape
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    size = min(side, SIDE)
-    shown = picture(image_index(index.root, path, box=[left, top, side, side], tile=True), size=size, context=False)
-    panels = [(shown, path), (_tinted(shown, _thinned(seen.classes, left, top, side, size)), "predicted")]
+    shown, square = central_square(index, seen.row)
+    title = index.column("path")[seen.row].as_py()
+    panels = [(shown, title), (_tinted(shown, _thinned(seen.classes, square, len(shown))), "predicted")]
     if objects is not None:
         there = objects.of(seen.row)
         truth = whole_mask(objects.geometry[there], objects.category[there], shape=seen.classes.shape)
-        panels.append((_tinted(shown, _thinned(truth, left, top, side, size)), "what is there"))
+        panels.append((_tinted(shown, _thinned(truth, square, len(shown))), "what is there"))
     figure = Figure(figsize=(4 * len(panels), 4.5), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (pixels, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
@@ -68,9 +63,9 @@ def plot_segmentation(
     return out
 
 
-def _thinned(classes: NDArray[np.integer], *square: int) -> NDArray[np.integer]:
+def _thinned(classes: NDArray[np.integer], square: tuple[int, int, int], size: int) -> NDArray[np.integer]:
     """The classes of a square (left, top, side) at a picture's size."""
-    left, top, side, size = square
+    left, top, side = square
     at = ((np.arange(size) + 0.5) * side / size).astype(int)
     thinned: NDArray[np.integer] = classes[top + at][:, left + at]
     return thinned
