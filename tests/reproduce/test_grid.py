@@ -9,7 +9,8 @@ from geossl.reproduce.paper import TABLES
 
 
 def test_the_shipped_grids():
-    assert grid_names() == ["bmng-small", "fmow-paper", "geoimagenet-paper", "naip-paper", "synthetic-smoke"]
+    papers = ["fmow-paper", "geoimagenet-paper", "naip-paper", "spacenet-paper"]
+    assert grid_names() == ["bmng-small", *papers, "synthetic-smoke", "xview-paper"]
 
 
 @pytest.mark.parametrize("name", grid_names())
@@ -43,6 +44,27 @@ def test_the_grid_of_land_cover_has_the_papers_row():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("table", "transfer", "figures"),
+    [
+        ("xview", {"task": "detect"}, [10.75, None, 14.44, 14.42, 15.45, 15.63, 17.65, 17.74]),
+        (
+            "spacenet",
+            {"task": "segment", "head": "psanet"},
+            [74.93, 75.23, 75.61, 75.57, 78.05, 78.42, 78.48, 78.51],
+        ),
+    ],
+)
+def test_the_grids_of_transfers_have_the_papers_rows(table, transfer, figures):
+    """Of given encoders, the arms of the grid of land cover."""
+    grid = read_grid(f"{table}-paper")
+    assert grid.arms == read_grid("naip-paper").arms
+    assert grid.table == table
+    assert [arm.method for arm in grid.arms.values()] == list(TABLES[table].figures)
+    assert list(TABLES[table].figures.values()) == [(figure,) for figure in figures]
+    assert grid.evaluation.transfer.model_dump(exclude_none=True) == transfer
+
+
 def test_a_grids_settings_come_after_its_recipes(tmp_path):
     changes = {"arms": {"tp": {"method": "MoCo-V2+TP", "recipes": ["tp"], "config": {"model": {"queue": 32}}}}}
     grid = read_grid(write_grid(tmp_path / "grid.yaml", **changes, compare=[]))
@@ -61,6 +83,13 @@ def test_a_grids_settings_come_after_its_recipes(tmp_path):
         ({"compare": [["moco", "byol"]]}, "compare: no such arm: byol"),
         ({"data": {"places": 1, "clusters": 2}}, "data.places: .*greater than or equal to 2"),
         ({"evaluation": {"methods": ["svm"]}}, "evaluation.methods"),
+        ({"evaluation": {"transfer": {"task": "classify"}}}, "evaluation.transfer.task"),
+        ({"evaluation": {"transfer": {"task": "detect"}}}, "data: a made planet has no objects"),
+        ({"data": None, "evaluation": {"transfer": {"task": "detect", "head": "psanet"}}}, "head: is for segment"),
+        (
+            {"data": None, "evaluation": {"transfer": {"task": "detect"}, "labels": [10]}},
+            "evaluation.labels: is not used beside evaluation.transfer; leave it out",
+        ),
     ],
 )
 def test_a_grid_that_is_wrong(tmp_path, changes, message):

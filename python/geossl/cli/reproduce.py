@@ -27,9 +27,9 @@ def reproduce(
 ) -> None:
     """Run a table of the paper: train its arms, evaluate them, and write a report with ours beside theirs.
 
-    Grids: fmow-paper, geoimagenet-paper, naip-paper, bmng-small, synthetic-smoke, or a YAML file like theirs. What is
-    done is kept: the same command goes on after an interruption, and ends with the same report. The report is
-    report.md, report.html and scores.csv in --out, written anew after every run.
+    Grids: fmow-paper, geoimagenet-paper, naip-paper, xview-paper, spacenet-paper, bmng-small, synthetic-smoke, or a
+    YAML file like theirs. What is done is kept: the same command goes on after an interruption, and ends with the same
+    report. The report is report.md, report.html and scores.csv in --out, written anew after every run.
 
     Example: `geossl reproduce synthetic-smoke --out runs/smoke`
 
@@ -40,7 +40,8 @@ def reproduce(
     out
         Folder of the runs and the report.
     data
-        Index with categories, and clusters beside it; for grids that do not make their own planet.
+        Index with categories, and clusters beside it, or for a transfer objects; for grids that do not make their own
+        planet.
     weights
         ARM=FILE: weights of an arm that is not trained here, such as moco_imagenet=moco_v2_800ep_pretrain.pth.tar. Can
         be given again; arms without their file are left out.

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from geossl.config import TrainConfig, explain, hint, make_config, merge, parse_yaml, read_yaml
 from geossl.errors import UsageError
 from geossl.recipes import read_recipe
+from geossl.transfer.config import DEFAULTS, Task
 
-Table = Literal["fmow", "geoimagenet", "naip"]
+Table = Literal["fmow", "geoimagenet", "naip", "xview", "spacenet"]
 
 
 class Part(BaseModel):
@@ -55,8 +56,35 @@ class Arm(Part):
         return not (self.scratch or self.weights)
 
 
+class Transfer(Part):
+    """A detector or segmenter on the encoder, as `geossl transfer` trains it; what is not given has its defaults."""
+
+    task: Task
+    """detect or segment."""
+    head: Literal["pspnet", "psanet"] | None = None
+    """segment: what is on the encoder."""
+    size: int | None = Field(None, ge=32, le=2048)
+    """Side of the windows, pixels."""
+    chips: int | None = Field(None, ge=1)
+    """Most windows of an image that are trained on."""
+    lr: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Learning rate at the start."""
+    batch: int | None = Field(None, ge=2)
+    """Windows a step."""
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the windows."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of `TransferConfig`, with the task's defaults."""
+        return DEFAULTS[self.task] | self.model_dump(exclude_none=True)
+
+
 class Evaluation(Part):
     """How encoders are judged."""
+
+    transfer: Transfer | None = None
+    """The only evaluation, where it is set; the index has objects beside it then."""
 
     methods: list[Literal["linear", "knn", "logistic"]] = ["linear", "knn"]
     """Of the frozen encoder."""
@@ -122,9 +150,24 @@ def read_grid(name: str) -> Grid:
     try:
         grid = Grid.model_validate(settings)
     except ValidationError as e:
-        known = [field for part in (Grid, Arm, Evaluation, MadeData) for field in part.model_fields]
+        known = [field for part in (Grid, Arm, Evaluation, Transfer, MadeData) for field in part.model_fields]
         raise UsageError(f"{where}: {explain(e, known=known)}") from e
     unknown = sorted({arm for pair in grid.compare for arm in pair} - set(grid.arms))
     if unknown:
         raise UsageError(f"{where}: compare: no such arm: {', '.join(unknown)}")
+    if faults := _transfer_faults(grid):
+        raise UsageError(f"{where}: {'; '.join(faults)}")
     return grid
+
+
+def _transfer_faults(grid: Grid) -> list[str]:
+    """What does not go together with a transfer."""
+    if (transfer := grid.evaluation.transfer) is None:
+        return []
+    others = sorted(grid.evaluation.model_fields_set - {"transfer", "split_test"})
+    faults = [f"evaluation.{name}: is not used beside evaluation.transfer; leave it out" for name in others]
+    if transfer.task == "detect" and transfer.head is not None:
+        faults.append("evaluation.transfer.head: is for segment; leave it out")
+    if grid.data is not None:
+        faults.append("data: a made planet has no objects for evaluation.transfer; leave it out, and give --data")
+    return faults

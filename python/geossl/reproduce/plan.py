@@ -46,19 +46,26 @@ def estimate(reproduction: Reproduction) -> list[Estimate]:
     """
     grid = reproduction.grid
     index = Index.read(reproduction.data, images=False)
-    labelled = int(np.count_nonzero(index.labels >= 0))
+    transfer = grid.evaluation.transfer
+    if transfer is None:
+        images = float(np.count_nonzero(index.labels >= 0))
+    else:
+        images = float(len(index.rows(split="train")) * transfer.settings["chips"])
     whole: dict[str, float] = {}
-    pace = 0.0
+    pace, side = 0.0, 1
     for name in [name for name, arm in grid.arms.items() if arm.trains]:
         config = reproduction.settings(name, folder=reproduction.out / "plan", seed=grid.seeds[0])
         planned = train(config, dry_run=True, console=Console(quiet=True)).planned_secs
         whole[name] = planned or 0.0
+        side = config.crop.size
         pace = max(pace, whole[name] / (config.epochs * max(len(index.rows(split="train")), 1)))
+    if transfer is not None:
+        images *= (transfer.settings["size"] / side) ** 2  # windows as large as the crops that were measured
     return [
         Estimate(
             cell=one.name,
             train_hours=whole.get(one.arm, 0.0) / 3600,
-            evaluate_hours=_passes(grid, grid.arms[one.arm]) * labelled * pace / 3600,
+            evaluate_hours=_passes(grid, grid.arms[one.arm]) * images * pace / 3600,
         )
         for one in reproduction.cells()
     ]
@@ -67,6 +74,8 @@ def estimate(reproduction: Reproduction) -> list[Estimate]:
 def _passes(grid: Grid, arm: Arm) -> float:
     """How often an evaluation sends an image through the encoder, in steps of training."""
     evaluation, passes = grid.evaluation, 0.0
+    if evaluation.transfer is not None:
+        return EVALUATION_PASSES["finetune"] * float(evaluation.transfer.settings["epochs"])
     if arm.frozen and not arm.scratch:
         epochs = LINEAR_EPOCHS if evaluation.crops == "random" and "linear" in evaluation.methods else 1
         passes += EVALUATION_PASSES["frozen"] * epochs

@@ -14,7 +14,7 @@ from geossl.recipes import read_recipe
 from geossl.reproduce.page import Section, to_html, to_markdown
 from geossl.reproduce.paper import TABLES
 from geossl.reproduce.pictures import Metrics, draw_curves, draw_maps
-from geossl.reproduce.results import RUN, cell_folder, collect
+from geossl.reproduce.results import RUN, TRANSFER, cell_folder, collect
 from geossl.reproduce.statistics import over_seeds
 from geossl.tables import write_csv
 from geossl.training.log import read_metrics
@@ -35,10 +35,22 @@ NOT_THE_METHOD = ("data", "out", "seed", "device", "loader.", "watch.", "save_st
 PROTOCOL = (
     "The last epoch of the linear classifier and of finetuning is reported; the released code reports the test's best.",
     "The linear classifier's learning rate is chosen on held-out training places; the paper's is set by hand.",
-    "Clusters are by great-circle distance; the paper does not say by which.",
     "A place's class is by the summed probabilities of its images, as in the paper; its macro-F1 is over places.",
 )
-"""How evaluations and clusters differ from the paper's, in every grid."""
+"""How evaluations of places differ from the paper's."""
+TRANSFER_PROTOCOL = {
+    "detect": (
+        "The last epoch is reported; the paper does not say which.",
+        "Test images are seen and scored whole; the paper scores windows.",
+    ),
+    "segment": (
+        "The last epoch is reported; the paper does not say which.",
+        "Test images are seen and scored whole, by windows that overlap; the paper does not say how.",
+    ),
+}
+"""How transfers differ from the paper's, by task."""
+CLUSTERS = "Clusters are by great-circle distance; the paper does not say by which."
+"""How pretraining differs from the paper's."""
 
 
 def write_report(grid: Grid, name: str, out: Path, *, data: Path, left_out: Mapping[str, str]) -> None:
@@ -62,7 +74,7 @@ def write_report(grid: Grid, name: str, out: Path, *, data: Path, left_out: Mapp
         _beside_the_paper(grid, results),
         _all_scores(grid, results),
         *_comparisons(grid, results),
-        _differences(settings, TABLES[grid.table].settings),
+        _differences(grid, settings),
         Section(title="Curves", pictures=draw_curves(out, metrics)),
         Section(title="Maps", pictures=draw_maps(out, data=data)),
         _cost(metrics),
@@ -80,18 +92,23 @@ def write_report(grid: Grid, name: str, out: Path, *, data: Path, left_out: Mapp
 
 def _about(grid: Grid, results: Results, left_out: Mapping[str, str]) -> Section:
     text = [grid.purpose]
-    if about := results.about:
+    about = results.about
+    if about and grid.evaluation.transfer is not None:
+        text.append(f"Trained on {about['train_images']:,} images, tested on {about['test_images']:,}.")
+    elif about:
         trained, tested = (
             f"{about[f'{split}_images']:,} images of {about[f'{split}_places']:,} places" for split in ("train", "test")
         )
         text.append(f"{about['classes']} classes; trained on {trained}, tested on {tested}.")
+    if about:
         text.append(f"The index's content hash is {about['index_hash']}.")
     seeds = ", ".join(map(str, grid.seeds))
-    interval = (
-        f"Mean over the seeds {seeds}, and its 95 % interval (Student's t)."
-        if len(grid.seeds) > 1
-        else f"Seed {seeds}; the interval is that of the test places (95 %, bootstrap), not of other seeds."
-    )
+    if len(grid.seeds) > 1:
+        interval = f"Mean over the seeds {seeds}, and its 95 % interval (Student's t)."
+    elif grid.evaluation.transfer is not None:
+        interval = f"Seed {seeds}, without an interval: that takes several seeds."
+    else:
+        interval = f"Seed {seeds}; the interval is that of the test places (95 %, bootstrap), not of other seeds."
     text.append(f"Per cent. {interval} Nothing was chosen on the test images. geossl {__version__}.")
     items = [f"Left out: {arm}: {reason}." for arm, reason in left_out.items()] + results.notes
     return Section(title="What this is", text=text, items=items)
@@ -117,45 +134,63 @@ def _beside_the_paper(grid: Grid, results: Results) -> Section:
 
 
 def _all_scores(grid: Grid, results: Results) -> Section:
-    header = ["", "method", "labels", *FROZEN.values()]
+    metrics = _metrics(grid)
+    header = ["", "method", "labels", *metrics.values()]
     rows = []
-    methods = [*grid.evaluation.methods, *(["finetune"] if grid.evaluation.finetune_epochs else [])]
+    methods = [*_methods(grid), *(["finetune"] if grid.evaluation.finetune_epochs else [])]
     for method in methods:
-        for labels in grid.evaluation.labels if method != "finetune" else [100]:
+        for labels in grid.evaluation.labels if method in grid.evaluation.methods else [100]:
             for name in [*results.baselines, *grid.arms]:
                 found = results.of(name, method, labels)
                 if found:
-                    rows.append([name, method, f"{labels:g} %", *(_cell(found, key) for key in FROZEN)])
+                    rows.append([name, method, f"{labels:g} %", *(_cell(found, key) for key in metrics)])
     return Section(title="All scores", header=header, rows=rows)
 
 
 def _comparisons(grid: Grid, results: Results) -> Iterator[Section]:
+    metrics = _metrics(grid)
     rows = []
     for less, more in grid.compare:
-        for method in grid.evaluation.methods:
+        for method in _methods(grid):
             one, other = results.of(less, method), results.of(more, method)
             seeds = sorted({s.seed for s in one} & {s.seed for s in other})
             if not seeds:
                 continue
             pair = [{s.seed: s.values for s in side} for side in (one, other)]
             cells = [
-                over_seeds([pair[1][seed][key] - pair[0][seed][key] for seed in seeds], signed=True) for key in FROZEN
+                over_seeds([pair[1][seed][key] - pair[0][seed][key] for seed in seeds], signed=True) for key in metrics
             ]
             rows.append([f"{more} less {less}", method, *cells])
     if rows:
         text = "With the same seed, points. An interval that spans 0 is no evidence of an order."
-        yield Section(title="Differences between arms", text=[text], header=["", "method", *FROZEN.values()], rows=rows)
+        yield Section(
+            title="Differences between arms", text=[text], header=["", "method", *metrics.values()], rows=rows
+        )
 
 
-def _differences(settings: dict[str, TrainConfig], table: dict[str, Any]) -> Section:
+def _methods(grid: Grid) -> list[str]:
+    """Of the frozen encoder, or the one of a transfer."""
+    transfer = grid.evaluation.transfer
+    return list(grid.evaluation.methods) if transfer is None else [transfer.task]
+
+
+def _metrics(grid: Grid) -> dict[str, str]:
+    """Titles of the reported scores by name."""
+    transfer = grid.evaluation.transfer
+    return FROZEN if transfer is None else TRANSFER[transfer.task]
+
+
+def _differences(grid: Grid, settings: dict[str, TrainConfig]) -> Section:
     """Where the arms' settings are not the published ones, which are those of the recipes with the table's own."""
-    items = list(PROTOCOL)
+    transfer = grid.evaluation.transfer
+    items = list(PROTOCOL if transfer is None else TRANSFER_PROTOCOL[transfer.task])
+    items += [CLUSTERS] if settings else []
     for name, config in settings.items():
         if config.arm not in PUBLISHED:
             items.append(f"{name}: the paper does not give this arm's settings in full.")
             continue
         given = {"data": config.data, "out": config.out}
-        recipe = merge(read_recipe(PUBLISHED[config.arm]), table)
+        recipe = merge(read_recipe(PUBLISHED[config.arm]), TABLES[grid.table].settings)
         published = _method(type(config).model_validate(recipe | given))
         own = _method(config)
         changed = [f"{key} {own[key]} ({published[key]})" for key in own if own[key] != published[key]]

@@ -18,17 +18,21 @@ from geossl.files import replacing
 from geossl.finetuning.config import make_config as finetune_config
 from geossl.finetuning.finetune import finetune
 from geossl.models.imagenet import IMAGENET, imagenet_file
+from geossl.reproduce.grid import Grid
 from geossl.reproduce.report import write_report
-from geossl.reproduce.results import FINETUNE, PROBE, RUN, cell_folder
+from geossl.reproduce.results import FINETUNE, PROBE, RUN, cell_folder, transfer_report
 from geossl.reproduce.timing import timed, write_times
 from geossl.training import train
+from geossl.transfer.config import make_config as transfer_config
+from geossl.transfer.objects import read_objects
+from geossl.transfer.transfer import transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from geossl.config import TrainConfig
-    from geossl.reproduce.grid import Grid
+    from geossl.reproduce.grid import Transfer
 
 STATE = "grid.yaml"
 """What the folder is of: the grid, and the hash of the index that was given."""
@@ -77,7 +81,7 @@ class Reproduction:
 
         Raises:
             UsageError: data are missing or too many, a file of weights is missing or has no arm, an arm's settings are
-                wrong, or the folder is of another grid or other data.
+                wrong, a transfer's objects are missing, or the folder is of another grid or other data.
 
         """
         if grid.data is None and data is None:
@@ -86,7 +90,10 @@ class Reproduction:
             raise UsageError(f"grid {name}: makes its own planet; leave --data out")
         self.grid, self.name, self.out = grid, name, out
         self.data = out / "planet.parquet" if data is None else data
-        self._index_hash = None if data is None else Index.read(data, images=False).content_hash
+        index = None if data is None else Index.read(data, images=False)
+        self._index_hash = None if index is None else index.content_hash
+        if index is not None and grid.evaluation.transfer is not None:
+            read_objects(index)  # whether they are there, before anything is trained
         self._device, self._threads = device, threads
         self._console = console or Console()
         self._sources, self.left_out = _find_weights(grid, weights or {})
@@ -166,6 +173,8 @@ class Reproduction:
 
     def _wanted(self, one: Cell) -> list[str]:
         arm, evaluation = self.grid.arms[one.arm], self.grid.evaluation
+        if evaluation.transfer is not None:
+            return [transfer_report(evaluation.transfer.task)]
         frozen = [PROBE] if arm.frozen and not arm.scratch else []
         return frozen + ([FINETUNE] if arm.finetuned and evaluation.finetune_epochs else [])
 
@@ -177,10 +186,10 @@ class Reproduction:
             return
         try:
             content = yaml.safe_load(state.read_text(encoding="utf-8"))
-            before, index = content["grid"], content["index"]
+            before, index = Grid.model_validate(content["grid"]), content["index"]
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as e:
             raise UsageError(f"{state}: damaged ({type(e).__name__}); name another folder") from e
-        if before != self.grid.model_dump(mode="json"):
+        if before != self.grid:
             raise UsageError(f"{self.out}: is of another grid, or of another version of it; name another folder")
         if self._index_hash != index:
             raise UsageError(f"{self.out}: was begun with another index than {self.data}; name another folder")
@@ -194,6 +203,9 @@ class Reproduction:
                 config = self.settings(one.arm, folder=source, seed=one.seed)
                 if not train(config, resume="auto", console=self._console).finished:
                     return False
+        if (how := self.grid.evaluation.transfer) is not None:
+            with timed(one.folder, "transfer"):
+                return self._transfer(one, source, how)
         if PROBE in wanted and source is not None:
             with timed(one.folder, "probe"):
                 self._probe(one, source)
@@ -240,6 +252,22 @@ class Reproduction:
             threads=self._threads,
         )
         return finetune(config, resume="auto", console=self._console).report is not None
+
+    def _transfer(self, one: Cell, source: Path | None, how: Transfer) -> bool:
+        """Whether it ended, and not by a signal."""
+        config = transfer_config(
+            **how.settings,
+            run=source,
+            data=self.data,
+            out=(one.folder / transfer_report(how.task)).parent,
+            from_scratch=source is None,
+            backbone=self._backbone(one),
+            split_test=self.grid.evaluation.split_test,
+            seed=one.seed,
+            device=self._device,
+            threads=self._threads,
+        )
+        return transfer(config, resume="auto", console=self._console).scores is not None
 
     def _backbone(self, one: Cell) -> str | None:
         return None if self._trains(one.arm) else self.grid.backbone
