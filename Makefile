@@ -41,7 +41,7 @@ test-rust: | $(VENV)/.tools ## Tests of the core
 
 .PHONY: test-python
 test-python: $(VENV)/.wheel ## Tests of the package, as installed from the wheel
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: bench
 bench: $(VENV)/.wheel ## The loader beside the peers that are installed, on two sets (about two minutes)

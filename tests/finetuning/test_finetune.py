@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from geossl.evaluate.probe import probe
 from geossl.finetuning import choose_lr
 from geossl.models.weights import CHECKPOINT, load_backbone
 from geossl.training.log import read_metrics
+from geossl.training.ranks import Ranks
 from geossl.training.step import Stepper
 
 
@@ -336,10 +338,13 @@ def test_wrong_inputs_leave_nothing(begin, data, tmp_path):
             run(options.pop("begin"), options.pop("data"), **options)
         assert "\n" not in str(caught.value)
         assert not (begin / "finetune").exists(), change
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(UsageError, match="without torchrun"):
-            run(begin, data)
+
+
+def test_a_rate_is_not_chosen_by_several_processes(begin, data, monkeypatch):
+    monkeypatch.setattr("geossl.finetuning.finetune.joined", lambda _: nullcontext(Ranks(rank=0, world=2)))
+    monkeypatch.setattr("geossl.training.resume.find", lambda *_, **__: None)
+    with pytest.raises(UsageError, match="--lr auto: is tried in one process; start it without torchrun, or give"):
+        run(begin, data, lr="auto")
 
 
 def test_a_loss_that_is_not_finite(begin, data):

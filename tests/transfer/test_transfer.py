@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 import shapely
 import torch
 from rich.console import Console
@@ -15,6 +16,8 @@ from torchvision.models.detection.retinanet import RetinaNet
 
 from geossl.cli import main
 from geossl.data.index import Index
+from geossl.data.synth.detection import make_detection
+from geossl.data.xview import read_xview
 from geossl.errors import UsageError
 from geossl.models.backbone import build_backbone
 from geossl.models.weights import CHECKPOINT
@@ -175,8 +178,6 @@ def test_predictions_lie_on_the_ground(done, xview, tmp_path, capsys):
     assert len(files) == 8
     assert len(list((tmp_path / "seen").glob("*.png"))) == 8
     content = json.loads(files[0].read_text())
-    import rasterio
-
     with rasterio.open(folder / f"{files[0].stem}.tif") as image:
         bounds = image.bounds
     assert content["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::4326"
@@ -212,3 +213,43 @@ def test_what_is_wrong_is_said(done, xview, tmp_path, planet):
     assert main(["predict", str(tmp_path), str(xview), "-o", str(tmp_path / "o")]) == 2
     assert main(["predict", str(whole.out), str(tmp_path / "no"), "-o", str(tmp_path / "o")]) == 2
     assert not (tmp_path / "a").exists()
+
+
+def test_weights_for_rgb_detect_in_four_bands(tmp_path):
+    """Their first layer is spread over the bands, and a run says so and predicts in those bands."""
+    make_detection(tmp_path / "xview", images=8, size=320)
+    for file in (tmp_path / "xview" / "train_images").glob("*.tif"):
+        with rasterio.open(file) as image:
+            pixels, profile = image.read(), image.profile | {"count": 4, "photometric": "minisblack"}
+        with rasterio.open(file, "w", **profile) as image:
+            image.write(np.concatenate([pixels, pixels[1:2]]))
+    read_xview(tmp_path / "xview", test=2).write(tmp_path / "xview.parquet")
+    torch.save(build_backbone("resnet18", bands=3, seed=5, size=96).state_dict(), tmp_path / "w.pth")
+    how = {"run": tmp_path / "w.pth", "from_scratch": False, "epochs": 1, "chips": 4, "frozen": True}
+    with pytest.raises(UsageError, match=r"images of 4 bands; the encoder of .* reads 3: choose three with --bands"):
+        run(tmp_path / "xview.parquet", tmp_path / "a", **how)
+    result, _ = run(tmp_path / "xview.parquet", tmp_path / "a", bands="1,2,3,4", **how)
+    content = load(result.out)
+    assert content["geossl"]["bands"] == 4
+    rgb = torch.load(tmp_path / "w.pth", weights_only=True)["conv1.weight"]
+    spread = content["state_dict"]["module.net.backbone.pyramid.body.conv1.weight"]
+    assert spread.shape[1] == 4
+    torch.testing.assert_close(spread.sum(1), torch.cat([rgb, rgb.mean(1, keepdim=True)], 1).sum(1) * 3 / 4)
+    assert "weights for RGB, spread over" in json.loads((result.out / "detect.json").read_text())["notes"][0]
+    images = tmp_path / "xview" / "train_images"
+    assert main(["predict", str(result.out), str(images), "-o", str(tmp_path / "seen"), "--device", "cpu"]) == 0
+    assert len(list((tmp_path / "seen").glob("*.geojson"))) == 8
+    three, _ = run(tmp_path / "xview.parquet", tmp_path / "b", bands="3,2,1", **how)
+    assert load(three.out)["geossl"]["bands"] == 3
+
+
+def test_training_beats_random_weights_by_far(tmp_path):
+    """A network that has learnt nothing finds next to nothing: mAP has no constant that does better."""
+    make_detection(tmp_path / "xview", images=20, size=320)
+    read_xview(tmp_path / "xview", test=4).write(tmp_path / "xview.parquet")
+    how = {"chips": 12, "lr": 5e-4}
+    nothing, _ = run(tmp_path / "xview.parquet", tmp_path / "nothing", chips=1, epochs=1, lr=1e-9)
+    result, _ = run(tmp_path / "xview.parquet", tmp_path / "run", epochs=10, **how)
+    print(nothing.scores.ap50, result.scores.ap50)
+    assert nothing.scores.ap50 < 0.02
+    assert result.scores.ap50 > 0.15

@@ -34,6 +34,7 @@ from geossl.training.data import resolve
 from geossl.training.folder import CONFIG, RESUME, Room
 from geossl.training.learner import Learner
 from geossl.training.loop import fit
+from geossl.training.ranks import ALONE
 from geossl.training.step import Stepper
 from geossl.training.watch import Warnings
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from geossl.finetuning.data import LabelledData
     from geossl.models.weights import LoadedBackbone
     from geossl.training.data import TrainData
+    from geossl.training.ranks import Ranks
     from geossl.training.resume import Origin
 
 MOMENTUM = 0.9
@@ -64,13 +66,14 @@ def step_lr(lr: float, *, epoch: int, epochs: int) -> float:
     return lr * 0.1 ** sum(10 * epoch >= part * epochs for part in (6, 8))
 
 
-def begin(config: FinetuneConfig, data: LabelledData, *, lr: float) -> TrainState[Learner]:
+def begin(config: FinetuneConfig, data: LabelledData, *, lr: float, ranks: Ranks = ALONE) -> TrainState[Learner]:
     """A run that has taken no step.
 
     Args:
         config: the settings, settled.
         data: what is trained on.
         lr: the learning rate.
+        ranks: the processes that train together.
 
     Raises:
         UsageError: there is no such run, file, model or device, or the images have other bands than it reads.
@@ -89,16 +92,19 @@ def begin(config: FinetuneConfig, data: LabelledData, *, lr: float) -> TrainStat
         "encoder": encoder,
         "said": said,
     }
-    chosen = resolve(_train_config(config, loaded, samples, lr=lr, images=len(data.train)), train_data)
+    batch = even_batch(len(data.train), config.batch, world=ranks.world)
+    chosen = resolve(_train_config(config, loaded, samples, lr=lr, batch=batch), train_data)
     if loaded is not None:
         chosen = chosen.model_copy(update={"color": spread_normalization(chosen.color, loaded, samples)})
-    state = _state(config, train_data, chosen, notes=notes)
+    state = _state(config, train_data, chosen, notes=notes, ranks=ranks)
     if loaded is not None and not config.from_scratch:
         load_body(state.learner.encoder, loaded, samples)
     return state
 
 
-def go_on(config: FinetuneConfig, data: LabelledData, origin: Origin, *, console: Console) -> TrainState[Learner]:
+def go_on(
+    config: FinetuneConfig, data: LabelledData, origin: Origin, *, console: Console, ranks: Ranks = ALONE
+) -> TrainState[Learner]:
     """A run at its checkpoint; the weights that it began with are not read again.
 
     Raises UsageError if settings or data have changed that may not, or it is not a finetuning run's.
@@ -114,7 +120,8 @@ def go_on(config: FinetuneConfig, data: LabelledData, origin: Origin, *, console
     saved = saved.model_copy(update=update | {"device": config.device, "precision": config.precision})
     train_data = data.train_data(saved.loader.bands)
     origins.check_data(config.data, train_data, origin)
-    state = _state(config, train_data, resolve(saved, train_data), notes=own[NOTES] | {"settings": now})
+    notes = own[NOTES] | {"settings": now}
+    state = _state(config, train_data, resolve(saved, train_data), notes=notes, ranks=ranks)
     origins.enter(origin, state, console=console)
     return state
 
@@ -133,7 +140,8 @@ def train(config: FinetuneConfig, state: TrainState[Learner], *, console: Consol
     """
     chosen = state.config
     _announce(config, state, console=console)
-    room = Room(chosen.out, size=checkpoint.size(state), files=1, console=console)
+    first = state.ranks.first
+    room = Room(chosen.out, size=checkpoint.size(state), files=1, console=console) if first else None
     rates = [chosen.optim.lr, chosen.optim.lr if config.head_lr is None else config.head_lr]
     faster = ["more --threads"] if chosen.loader.pack else ["more --threads", "`geossl data pack` and --pack"]
     fit(
@@ -148,7 +156,7 @@ def train(config: FinetuneConfig, state: TrainState[Learner], *, console: Consol
 
 
 def _train_config(
-    config: FinetuneConfig, loaded: LoadedBackbone | None, samples: Samples, *, lr: float, images: int
+    config: FinetuneConfig, loaded: LoadedBackbone | None, samples: Samples, *, lr: float, batch: int
 ) -> TrainConfig:
     """The settings of the training run that this is, in which a checkpoint says how images are prepared."""
     known: dict[str, Any] = {} if loaded is None else loaded.settings
@@ -162,7 +170,7 @@ def _train_config(
         init_from=None if config.from_scratch else config.run,
         seed=config.seed,
         epochs=config.epochs,
-        batch=even_batch(images, config.batch),
+        batch=batch,
         precision=config.precision,
         device=config.device,
         loader=LoaderConfig(
@@ -191,7 +199,7 @@ def _train_config(
 
 
 def _state(
-    config: FinetuneConfig, data: TrainData, chosen: TrainConfig, *, notes: dict[str, Any]
+    config: FinetuneConfig, data: TrainData, chosen: TrainConfig, *, notes: dict[str, Any], ranks: Ranks
 ) -> TrainState[Learner]:
     """The run with fresh weights."""
     device = torch.device(chosen.device)
@@ -209,8 +217,10 @@ def _state(
         cut="random",
         loader=chosen.loader,
         pin=device.type == "cuda",
+        rank=ranks.rank,
+        world=ranks.world,
     )
-    learner = Learner(chosen, bands=data.samples.bands, classes=data.classes, geo=None)
+    learner = Learner(chosen, bands=data.samples.bands, classes=data.classes, geo=None, ranks=ranks)
     encoder = learner.encoder
     with torch.no_grad():
         encoder.get_parameter("fc.weight").normal_(0, 0.01, generator=generator(chosen.seed, "classifier"))
@@ -231,6 +241,7 @@ def _state(
         optimizer=optimizer,
         scaler=gradient_scaler(chosen.precision, device),
         loader=loader,
+        ranks=ranks,
         notes={NOTES: notes},
     )
 
@@ -243,6 +254,7 @@ def _stepper(config: FinetuneConfig, state: TrainState[Learner]) -> Stepper:
         scaler=state.scaler,
         loader=state.loader,
         targets=state.data.targets(),
+        ranks=state.ranks,
         mirror=config.flip,
     )
 

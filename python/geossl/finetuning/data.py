@@ -96,11 +96,13 @@ def read_labelled(config: FinetuneConfig) -> LabelledData:
     )
 
 
-def even_batch(images: int, batch: int) -> int:
+def even_batch(images: int, batch: int, *, world: int = 1) -> int:
     """Images a step, at most `batch`, so that whole batches leave few images of an epoch out.
 
     Where an epoch would end with a short batch, as many batches of equal size leave out fewer images, if the images
-    are few; of many, whole batches do. The published loader gives the short batch too.
+    are few; of many, whole batches do. The published loader gives the short batch too. Of several processes, each has
+    as many images of a batch: a batch is a multiple of `world`.
     """
     steps = -(-images // batch)
-    return images // steps if images % steps < images % batch else batch
+    even = images // steps // world * world
+    return even if even and images - steps * even < images % batch else batch

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from geossl.finetuning.data import read_labelled
 from geossl.finetuning.predict import predict
 from geossl.training import resume as origins
 from geossl.training.folder import held, read_failures
-from geossl.training.ranks import ALONE
+from geossl.training.ranks import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from geossl.finetuning.data import LabelledData
     from geossl.training.checkpoint import TrainState
     from geossl.training.learner import Learner
+    from geossl.training.ranks import Ranks
 
 REPORT, DETAILS = "finetune.json", "test"
 """Names, in the folder, of the report, and of the folder with predictions, tables and plots."""
@@ -76,41 +77,54 @@ def finetune(
         KeyboardInterrupt: after SIGINT, once the step is finished and the checkpoint saved. After SIGTERM and SIGUSR1
             the same is done, and the call returns. A second signal acts at once.
 
+    Processes that torchrun has started train together, as `geossl.training.train`; the first one scores.
+
     """
     started = time.perf_counter()
     config = config.settled()
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError("finetune is one process; start it without torchrun")
+    report = predictions = None
+    with ExitStack() as held_folder:
+        with joined(config.device) as ranks:
+            console = (console or Console()) if ranks.first else Console(quiet=True)
+            if ranks.first:
+                held_folder.enter_context(held(config.folder, console=console))
+            data = read_labelled(config)
+            state = _trained(config, data, resume=resume, console=console, ranks=ranks)
+        # The others have left: what follows must not wait for them.
+        if ranks.first and state is not None:
+            predictions, failures = predict(state, data)
+            report = _report(config, state, data, predictions, failures=failures)
+            report.write(config.folder / REPORT)
+    secs = time.perf_counter() - started
+    return FinetuneResult(out=config.folder, report=report, predictions=predictions, secs=secs)
+
+
+def _trained(
+    config: FinetuneConfig, data: LabelledData, *, resume: Literal["auto"] | None, console: Console, ranks: Ranks
+) -> TrainState[Learner] | None:
+    """The run after its last epoch; None after SIGTERM."""
     resolve_device(config.device)
-    console = console or Console()
-    out = config.folder
-    with held(out, console=console):
-        origin = origins.find(out, resume, ranks=ALONE, console=console)
-        data = read_labelled(config)
-        if origin is not None:
-            state = go_on(config, data, origin, console=console)
-        else:
-            lr = config.lr
-            if lr == "auto":
-                write_settings(config)
-                chosen = choose_lr(config, data, console=console)
-                if chosen is None:
-                    return _stopped(out, started)
-                lr = chosen
-            state = begin(config, data, lr=lr)
+    out, lr = config.folder, config.lr
+    origin = origins.find(out, resume, ranks=ranks, console=console)
+    if origin is not None:
+        state = go_on(config, data, origin, console=console, ranks=ranks)
+    else:
+        if lr == "auto":
+            if ranks.world > 1:
+                raise UsageError("--lr auto: is tried in one process; start it without torchrun, or give --lr a number")
+            write_settings(config)
+            chosen = choose_lr(config, data, console=console)
+            if chosen is None:
+                return None
+            lr = chosen
+        state = begin(config, data, lr=lr, ranks=ranks)
+    if ranks.first:
         write_settings(config)
-        if state.epoch == state.config.epochs:
-            console.print(f"{out}: already trained", highlight=False, soft_wrap=True)
-        elif not train(config, state, console=console):
-            return _stopped(out, started)
-        predictions, failures = predict(state, data)
-        report = _report(config, state, data, predictions, failures=failures)
-        report.write(out / REPORT)
-    return FinetuneResult(out=out, report=report, predictions=predictions, secs=time.perf_counter() - started)
-
-
-def _stopped(out: Path, started: float) -> FinetuneResult:
-    return FinetuneResult(out=out, report=None, predictions=None, secs=time.perf_counter() - started)
+    if state.epoch == state.config.epochs:
+        console.print(f"{out}: already trained", highlight=False, soft_wrap=True)
+    elif not train(config, state, console=console):
+        return None
+    return state
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""The weights that finetuning begins with, also for images of other bands or another type than they were made for."""
+"""The weights that finetuning and transfers begin with, also for images of other bands or another type than theirs."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003 - pydantic evaluates annotations when the program runs
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, ValidationError, create_model, field_validator
 
-from geossl.config import Precision, Section, explain
+from geossl.config import Precision, Section, explain, split_names
 from geossl.errors import UsageError
 
 Task = Literal["detect", "segment"]
@@ -52,6 +52,9 @@ class TransferConfig(Section):
     """Split that is trained on."""
     split_test: str = "val"
     """Split that is scored."""
+    bands: tuple[str, ...] | None = None
+    """Bands that the network sees, by name (red,green,blue,nir) or by number from 1, in that order; by default those
+    that the run chose, else all. Weights for RGB are spread over other bands where these are given."""
     labels: float = Field(100, gt=0, le=100)
     """Per cent of the training images that are used, at least one."""
     lr: float | None = Field(None, gt=0, allow_inf_nan=False)
@@ -78,6 +81,8 @@ class TransferConfig(Section):
     """Decoding threads; 0 is one for every core but one."""
     root: Path | None = None
     """Folder that the index's paths start from, if the images have moved."""
+
+    _split_bands = field_validator("bands", mode="before")(split_names)
 
     @property
     def folder(self) -> Path:

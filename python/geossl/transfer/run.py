@@ -10,11 +10,11 @@ import yaml
 from geossl.config import ColorConfig, CropConfig, LoaderConfig, ModelConfig, OptimConfig, TrainConfig
 from geossl.data.loader import Loader
 from geossl.errors import UsageError
-from geossl.evaluate.features import check_bands
 from geossl.files import naming_full_disk, replacing
+from geossl.finetuning.weights import check_fit, describe, keeps_normalization, load_body, spread_normalization
 from geossl.models.backbone import build_backbone
 from geossl.models.precision import gradient_scaler
-from geossl.models.weights import init_backbone, load_backbone
+from geossl.models.weights import load_backbone
 from geossl.training import checkpoint
 from geossl.training import resume as origins
 from geossl.training.checkpoint import TrainState
@@ -30,11 +30,11 @@ from geossl.transfer.segmentations import MaskTargets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from rich.console import Console
     from torch import Tensor, nn
 
+    from geossl.data.samples import Samples
     from geossl.models.backbone import Encoder
     from geossl.models.weights import LoadedBackbone
     from geossl.training.data import TrainData
@@ -49,7 +49,8 @@ ROUNDING = {"device", "precision"}
 """Settings that it may change, as they say how the same is computed."""
 NOTES = "transfer"
 """What a checkpoint's `geossl` part calls what a transfer adds to it: `settings`, as they were given; `categories`, of
-the network's outputs; `encoder`, what it began with: the run's arm, `trained` or `scratch`; `digest`, of the data."""
+the network's outputs; `encoder`, what it began with: the run's arm, `trained` or `scratch`; `said`, what a reader has
+to know of these weights; `digest`, of the data."""
 POWER = 0.9
 """Of the polynomial that the learning rate falls by."""
 NEW_LR = 10.0
@@ -62,19 +63,26 @@ def begin(config: TransferConfig, data: TransferData, *, ranks: Ranks) -> TrainS
     Raises UsageError if there is no such run, file, model or device, or the images have other bands than it reads.
     """
     loaded = None if config.run is None else load_backbone(config.run, backbone=config.backbone)
-    bands = None if loaded is None else loaded.chosen_bands
+    train_data = data.train_data(config.bands or (None if loaded is None else loaded.chosen_bands))
+    samples, said = train_data.samples, []
     if loaded is not None and config.run is not None:
-        check_bands(data.index, data.train, loaded, bands=bands, run=config.run)
-    train_data = data.train_data(bands)
+        check_fit(loaded, samples, given=config.bands, run=config.run)
+        said = describe(loaded, samples, from_scratch=config.from_scratch)
     encoder = "scratch" if config.from_scratch or loaded is None else str(loaded.settings.get("arm", "trained"))
     notes = {
         "settings": config.model_dump(mode="json"),
         "categories": data.objects.categories,
         "encoder": encoder,
+        "said": said,
         "digest": data.digest,
     }
-    chosen = resolve(_train_config(config, loaded), train_data)
-    return _state(config, train_data, chosen, notes=notes, weights=chosen.init_from, ranks=ranks)
+    chosen = resolve(_train_config(config, loaded, samples), train_data)
+    if loaded is not None:
+        chosen = chosen.model_copy(update={"color": spread_normalization(chosen.color, loaded, samples)})
+    state = _state(config, train_data, chosen, notes=notes, ranks=ranks)
+    if loaded is not None and not config.from_scratch:
+        load_body(state.learner.encoder, loaded, samples)
+    return state
 
 
 def go_on(
@@ -98,7 +106,7 @@ def go_on(
     train_data = data.train_data(saved.loader.bands)
     origins.check_data(config.data, train_data, origin)
     chosen = resolve(saved.model_copy(update=update), train_data)
-    state = _state(config, train_data, chosen, notes=own[NOTES] | {"settings": now}, weights=None, ranks=ranks)
+    state = _state(config, train_data, chosen, notes=own[NOTES] | {"settings": now}, ranks=ranks)
     origins.enter(origin, state, console=console)
     return state
 
@@ -147,9 +155,11 @@ def _rates(config: TransferConfig, lr: float, *, epoch: int, epochs: int) -> lis
     return [now, NEW_LR * now]
 
 
-def _train_config(config: TransferConfig, loaded: LoadedBackbone | None) -> TrainConfig:
+def _train_config(config: TransferConfig, loaded: LoadedBackbone | None, samples: Samples) -> TrainConfig:
     """The settings of the training run that this is, in which a checkpoint says how images are prepared."""
     known: dict[str, Any] = {} if loaded is None else loaded.settings
+    bands = config.bands or (None if loaded is None else loaded.chosen_bands)
+    normalized = loaded if loaded is not None and keeps_normalization(loaded, samples) else None
     return TrainConfig(
         arm="supervised",
         data=config.data,
@@ -163,7 +173,7 @@ def _train_config(config: TransferConfig, loaded: LoadedBackbone | None) -> Trai
         save_steps=config.save_steps,
         loader=LoaderConfig(
             root=config.root,
-            bands=None if loaded is None or loaded.chosen_bands is None else tuple(loaded.chosen_bands),
+            bands=None if bands is None else tuple(bands),
             threads=config.threads,
             on_error="substitute",
         ),
@@ -173,8 +183,8 @@ def _train_config(config: TransferConfig, loaded: LoadedBackbone | None) -> Trai
             gray_p=0,
             blur=(0, 0, 0),
             bands=(0, 0),
-            mean=None if loaded is None else loaded.mean,
-            std=None if loaded is None else loaded.std,
+            mean=None if normalized is None else normalized.mean,
+            std=None if normalized is None else normalized.std,
         ),
         model=ModelConfig(
             backbone=loaded.name if loaded is not None else config.backbone or ModelConfig().backbone,
@@ -191,10 +201,9 @@ def _state(
     chosen: TrainConfig,
     *,
     notes: dict[str, Any],
-    weights: Path | None,
     ranks: Ranks,
 ) -> TrainState[TransferLearner]:
-    """The run with the encoder's weights, or fresh ones."""
+    """The run with fresh weights."""
     device = torch.device(chosen.device)
     bands, model = train_data.samples.bands, chosen.model
     loader = Loader(
@@ -215,8 +224,6 @@ def _state(
         world=ranks.world,
     )
     encoder = build_backbone(model.backbone, bands=bands, seed=chosen.seed, size=chosen.crop.size, stem=model.stem)
-    if weights is not None:
-        init_backbone(encoder, weights, band_names=train_data.samples.names)
     encoder.requires_grad_(requires_grad=not config.frozen)
     net = build_model(chosen, encoder, notes=notes, bands=bands)
     learner = TransferLearner(net, encoder=encoder, bn=config.bn or "eval", device=device, ranks=ranks)

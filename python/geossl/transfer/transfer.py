@@ -19,7 +19,7 @@ from geossl.training.loop import backends
 from geossl.training.ranks import joined
 from geossl.transfer.data import read_data
 from geossl.transfer.evaluate import evaluate_detector, evaluate_segmenter
-from geossl.transfer.run import begin, go_on, train, write_settings
+from geossl.transfer.run import NOTES, begin, go_on, train, write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,7 @@ def _score(
     evaluate = evaluate_detector if config.task == "detect" else evaluate_segmenter
     with backends(torch.device(state.config.device)):
         made = evaluate(config, data, state, folder=config.folder / DETAILS, failures=failures)
-    notes = [*data.notes, *_notes(config, failures)]
+    notes = [*data.notes, *state.notes[NOTES].get("said", []), *_notes(config, failures)]
     report: dict[str, Any] = {
         "task": config.task,
         "run": str(config.run or state.config.model.backbone),
