@@ -35,7 +35,8 @@ def trained(tmp_path_factory):
         if row % 2:
             columns["lat"][row], columns["lon"][row] = 50.25 - row, -120.5 + row
         # Pixels that tell the box and its context from the rest of the image.
-        pixels = np.asarray(Image.open(index.root / columns["path"][row])).copy()
+        with Image.open(index.root / columns["path"][row]) as image:
+            pixels = np.array(image)
         pixels[:, 40:] = 255 - pixels[:, 40:]
         Image.fromarray(pixels).save(index.root / columns["path"][row])
     table = pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
@@ -54,6 +55,15 @@ def call(trained, source, out, **options):
     console = Console(file=io.StringIO(), width=300)
     files = predict(trained[0], source, out=out, device="cpu", console=console, **options)
     return files, console.file.getvalue()
+
+
+def write_tiff(file, pixels):
+    """A GeoTIFF of uint8 [bands, h, w] whose upper left corner is 70 degrees west and 10 north."""
+    bands, height, width = pixels.shape
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": bands, "height": height, "width": width}
+    place = {"crs": "EPSG:4326", "transform": rasterio.Affine(0.5, 0, -70, 0, -0.25, 10)}
+    with rasterio.open(file, "w", **profile, **place) as made:
+        made.write(pixels)
 
 
 def test_predictions_are_those_of_the_test(trained, tmp_path):
@@ -109,16 +119,13 @@ def test_unreadable_images_are_left_out(trained, tmp_path):
     assert list(rows[0]) == ["path", "category", "probability", "lat", "lon"]
     assert "1_0.png: left out: " in said
     assert "3_0.png: left out: " in said
-    assert Image.open(files[1]).width > 200
+    with Image.open(files[1]) as picture:
+        assert picture.width > 200
 
 
 def test_an_image_has_the_place_of_its_georeference(trained, tmp_path):
     pixels = np.full((3, SIZE, SIZE), np.array(COLOURS["ice"], "u1")[:, None, None])
-    profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": SIZE, "width": SIZE, "crs": "EPSG:4326"}
-    with rasterio.open(
-        tmp_path / "a.tif", "w", transform=rasterio.Affine(0.5, 0, -70, 0, -0.25, 10), **profile
-    ) as file:
-        file.write(pixels)
+    write_tiff(tmp_path / "a.tif", pixels)
     files, _ = call(trained, tmp_path / "a.tif", tmp_path / "out")
     (one,) = json.loads(files[1].read_text())["features"]
     assert one["geometry"]["coordinates"] == pytest.approx([-70 + 0.5 * SIZE / 2, 10 - 0.25 * SIZE / 2])
@@ -148,12 +155,12 @@ def test_what_is_refused(trained, tmp_path):
     (tmp_path / "out" / "classes.csv").unlink()
     with pytest.raises(UsageError, match=r"classes\.geojson: exists already"):
         call(trained, data.parent / "0_0.png", tmp_path / "out")
-    Image.fromarray(np.zeros((SIZE, SIZE), "u1")).save(tmp_path / "gray.png")
-    with pytest.raises(UsageError, match="images of 1 bands; the classifier reads 3"):
-        call(trained, tmp_path / "gray.png", tmp_path / "gray")
+    write_tiff(tmp_path / "four.tif", np.zeros((4, SIZE, SIZE), "u1"))
+    with pytest.raises(UsageError, match="images of 4 bands; the classifier reads 3"):
+        call(trained, tmp_path / "four.tif", tmp_path / "four")
     with pytest.raises(UsageError, match=r"no run of `geossl transfer` or `geossl finetune`"):
         call((tmp_path,), data, tmp_path / "no")
-    assert not (tmp_path / "gray").exists()
+    assert not (tmp_path / "four").exists()
     assert not (tmp_path / "no").exists()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 
@@ -162,7 +163,7 @@ def predict(
         console.print(unsure, highlight=False, soft_wrap=True)
     kept = rows[sure].tolist()
     boxed = BOX if index.column(BOX[0]).null_count < len(index) else ()
-    table = index.table.select(["path", "lat", "lon", *boxed]).take(kept).to_pylist()
+    table = index.table.select(["path", "lat", "lon", *boxed]).take(pa.array(kept, pa.int64())).to_pylist()
     said = [
         {"path": row["path"], "category": network.categories[code], "probability": round(probability, 6)}
         for row, code, probability in zip(table, codes[sure].tolist(), best[sure].tolist(), strict=True)
