@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
         Image.fromarray(pixels).save(index.root / columns["path"][row])
     table = pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
     index.with_table(table).write(data)
-    result, _ = run(make_run(folder / "run"), data)
+    result, _ = run(make_run(folder / "run"), data, epochs=6, lr=0.01)
     return result.out, data
 
 
@@ -78,7 +78,7 @@ def test_predictions_are_those_of_the_test(trained, tmp_path):
     ours = [rows[row] for row in test.rows.tolist()]
     assert [row["category"] for row in ours] == [classes[code] for code in codes.tolist()]
     assert [float(row["probability"]) for row in ours] == pytest.approx(best.tolist(), abs=1e-5)
-    assert best.max() - best.min() > 1e-3, "images that differ, so that an exchange would show"
+    assert len(set(codes.tolist())) > 1, "images that differ, so that an exchange would show"
     assert [int(row["box_x"]) for row in rows] == index.column("box_x").to_pylist()
 
 
