@@ -107,10 +107,11 @@ def test_unreadable_images_are_left_out(trained, tmp_path):
     _, data = trained
     images = tmp_path / "images"
     images.mkdir()
-    for name in ("0_0.png", "1_0.png", "2_0.png"):
+    for name in ("0_0.png", "1_0.png", "1_1.png", "2_0.png"):
         shutil.copy(data.parent / name, images)
-    damaged = (images / "1_0.png").read_bytes()
-    (images / "1_0.png").write_bytes(damaged[: len(damaged) // 2])  # the header is whole
+    for name in ("1_0.png", "1_1.png"):  # more than the one that training would bear
+        whole = (images / name).read_bytes()
+        (images / name).write_bytes(whole[: len(whole) // 2])  # the header is whole
     (images / "3_0.png").write_bytes(b"no image")
     files, said = call(trained, images, tmp_path / "out", draw=True)
     assert [file.name for file in files] == ["classes.csv", "classes.png"], "no image has coordinates"
@@ -118,6 +119,7 @@ def test_unreadable_images_are_left_out(trained, tmp_path):
     assert [row["path"] for row in rows] == ["0_0.png", "2_0.png"]
     assert list(rows[0]) == ["path", "category", "probability", "lat", "lon"]
     assert "1_0.png: left out: " in said
+    assert "1_1.png: left out: " in said
     assert "3_0.png: left out: " in said
     with Image.open(files[1]) as picture:
         assert picture.width > 200
