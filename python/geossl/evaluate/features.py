@@ -80,6 +80,7 @@ def extract(
     seed: int = 0,
     epoch: int = 0,
     keep_nodata: bool = False,
+    max_failures: float = 0.01,
     title: str = "features",
     quiet: bool = False,
 ) -> Features:
@@ -105,6 +106,7 @@ def extract(
         seed: seed of random squares.
         epoch: which draw of them.
         keep_nodata: give the encoder NaN where an image has no data or lacks the band, in place of 0, the mean.
+        max_failures: share of the images that may be unreadable, where `loader.on_error` lets any be.
         title: what the progress bar says; there is one on a terminal only.
         quiet: show none there either.
 
@@ -112,7 +114,7 @@ def extract(
         GeosslError: an image is unreadable (by `loader.on_error`), none is left, or a feature is not finite.
 
     """
-    seen_as: dict[str, Any] = {"size": size, "context": context, "cut": cut, "seed": seed}
+    seen_as: dict[str, Any] = {"size": size, "context": context, "cut": cut, "seed": seed, "max_failures": max_failures}
     source = frozen_loader(index, rows=rows, batch=batch, device=device, loader=loader, **seen_as)
     source.set_epoch(epoch)
     x: torch.Tensor | None = None

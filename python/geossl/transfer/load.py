@@ -1,4 +1,4 @@
-"""A trained network of a transfer, from its run's folder."""
+"""A trained network of a transfer, from its checkpoint."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geossl.device import resolve_device
-from geossl.errors import UsageError
 from geossl.models.backbone import build_backbone
-from geossl.models.weights import CHECKPOINT
 from geossl.training import checkpoint
-from geossl.training.resume import Origin, saved_settings
+from geossl.training.resume import saved_settings
 from geossl.transfer.run import NOTES, build_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import nn
 
     from geossl.config import TrainConfig
+    from geossl.training.resume import Origin
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,29 +34,23 @@ class Transferred:
     """Share of a window that neighbours share."""
 
 
-def load_transferred(run: Path, *, device: str = "auto") -> Transferred:
-    """The network of a run's folder.
+def load_transferred(origin: Origin, *, device: str = "auto") -> Transferred:
+    """The network of a checkpoint.
 
     Args:
-        run: folder that `geossl transfer` has left.
+        origin: the checkpoint of a run of `geossl transfer`.
         device: auto, cpu, cuda or cuda:N.
 
-    Raises UsageError if there is no such folder, or it is another program's or of another kind of run.
+    Raises UsageError for settings of another version of geossl.
 
     """
-    file = run / CHECKPOINT
-    if not file.is_file():
-        raise UsageError(f"{run}: no run of `geossl transfer` ({CHECKPOINT} is missing)")
-    content = checkpoint.read(file)
-    own = content["geossl"]
-    if NOTES not in own:
-        raise UsageError(f"{run}: its run is no transfer: `geossl transfer detect {run} --data INDEX` makes one of it")
+    own, weights = origin.content["geossl"], origin.content["state_dict"]
     target = resolve_device(device)
-    config = saved_settings(Origin(file=file, content=content, own=True)).model_copy(update={"device": str(target)})
+    config = saved_settings(origin).model_copy(update={"device": str(target)})
     model = config.model
     encoder = build_backbone(model.backbone, bands=own["bands"], seed=0, size=config.crop.size, stem=model.stem)
     net = build_model(config, encoder, notes=own[NOTES], bands=own["bands"])
-    net.load_state_dict({name.removeprefix(checkpoint.PREFIX): value for name, value in content["state_dict"].items()})
+    net.load_state_dict({name.removeprefix(checkpoint.PREFIX): value for name, value in weights.items()})
     return Transferred(
         model=net.to(target).eval(),
         config=config,

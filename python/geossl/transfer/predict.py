@@ -1,22 +1,15 @@
-"""`geossl predict`: what a trained network sees in other images."""
+"""What a trained detector or segmenter sees in other images, as files."""
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import shapely
 import torch
-from rich.console import Console
 
-from geossl import _core
-from geossl.data.geotiff import EXTENSIONS
-from geossl.data.listing import listed
-from geossl.data.stored import Index
-from geossl.data.summary import first_reasons
-from geossl.data.table import content_hash
+from geossl.data.source import read_source
 from geossl.errors import UsageError
 from geossl.training.loop import backends
 from geossl.transfer.detections import detect
@@ -28,23 +21,18 @@ from geossl.viz.segmentations import plot_segmentation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
+    from rich.console import Console
 
+    from geossl.data.index import Index
+    from geossl.training.resume import Origin
     from geossl.transfer.load import Transferred
-
-PHOTOS = ["jpg", "jpeg", "png"]
 
 
 def predict(
-    run: Path,
-    source: Path,
-    *,
-    out: Path,
-    least: float = 0.05,
-    draw: bool = False,
-    device: str = "auto",
-    console: Console | None = None,
+    origin: Origin, source: Path, *, out: Path, least: float, draw: bool, device: str, console: Console
 ) -> list[Path]:
     """Write what a network sees in images, in each image's CRS.
 
@@ -54,26 +42,25 @@ def predict(
     that an interrupted call goes on. Images are read by window, whatever their size.
 
     Args:
-        run: folder that `geossl transfer` has left.
+        origin: the checkpoint of a run of `geossl transfer`.
         source: an image, a folder of images, or an index of whole images.
         out: folder to write to.
         least: score from which an object is written.
         draw: write a picture of each image, too.
         device: auto, cpu, cuda or cuda:N.
-        console: where it is said what cannot be read; by default standard output.
+        console: where it is said what cannot be read.
 
     Returns:
         The files, in the order of the images.
 
     Raises:
-        UsageError: the run or the images are missing or cannot be read, the images have other bands, or `out` is their
+        UsageError: the images are missing or cannot be read, the images have other bands, or `out` is their
             own folder.
         OutOfSpaceError: the disk is full.
 
     """
-    console = console or Console()
-    network = load_transferred(run, device=device)
-    index = _images(source, console=console)
+    network = load_transferred(origin, device=device)
+    index = read_source(source, console=console)
     paths = [PurePosixPath(path) for path in index.column("path").to_pylist()]
     targets = [out / path.relative_to(path.anchor).with_suffix(".geojson") for path in paths]
     _check_targets(paths, targets, out=out, index=index)
@@ -149,24 +136,3 @@ def _write_classes(
             plot_segmentation(target.with_suffix(".png"), one, index=index, categories=names)
         write_classes(target.with_suffix(".tif"), one.classes, index=index, row=one.row, categories=names)
         write_geojson(target, np.array(polygons, object), index=index, row=one.row, properties=said)
-
-
-def _images(source: Path, *, console: Console) -> Index:
-    """The images of an index, a folder or a file."""
-    if source.suffix.lower() == ".parquet":
-        return Index.read(source)
-    if source.is_dir():
-        root, (names, rejected) = source, _core.index_walk(source, [*EXTENSIONS, *PHOTOS], threads=0)
-    elif source.is_file():
-        root, names, rejected = source.parent, [source.name], []
-    else:
-        raise UsageError(f"{source}: no such file or folder")
-    if not names:
-        raise UsageError(f"{source}: no images found; looked for {', '.join([*EXTENSIONS, *PHOTOS])}")
-    found = listed(source, {"path": pa.array(names, pa.string())}, root=root.resolve(), threads=0)
-    rejected = sorted(rejected + found.rejected)
-    if not len(found.table):
-        raise UsageError(f"{source}: none of its images can be read: {first_reasons(rejected)}")
-    for path, reason in rejected:
-        console.print(f"{path}: left out: {reason}", highlight=False, markup=False, soft_wrap=True)
-    return Index(found.table, root.resolve(), content_hash(found.table))

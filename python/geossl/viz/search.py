@@ -61,7 +61,7 @@ def plot_sheet(
     for place in axes:
         place.set_axis_off()
     for number, (place, (shown, caption)) in enumerate(zip(axes, panels, strict=False)):
-        _panel(place, shown, caption, framed=number == 0)
+        draw_panel(place, shown, caption, framed=number == 0)
     save(figure, out)
     return out
 
@@ -122,7 +122,8 @@ def _caption(head: str, tile: dict[str, Any]) -> str:
     return "\n".join([head, tile["category"] or "", " ".join(part for part in (date, where) if part)])
 
 
-def _panel(axes: Axes, shown: np.ndarray | str, caption: str, *, framed: bool) -> None:
+def draw_panel(axes: Axes, shown: np.ndarray | str, caption: str, *, framed: bool) -> None:
+    """Show an image, uint8 [h, w, 3], or the reason why there is none, above its caption."""
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[])
     if isinstance(shown, str):
