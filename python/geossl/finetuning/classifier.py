@@ -227,6 +227,7 @@ def _state(
         encoder.get_parameter("fc.bias").zero_()
     encoder.train(config.bn == "train")
     learner.to(device)
+    learner.distribute()
     optimizer = torch.optim.SGD(
         [{"params": list(part.parameters())} for part in (encoder.body, encoder.fc)],
         lr=chosen.optim.lr,
