@@ -33,6 +33,9 @@ class Task(NamedTuple):
     report: str
     scores: dict[str, str]
     """Names in the report, by what they are called here."""
+    own_statistics: bool = True
+    """Whether batch normalisation takes each batch's own statistics with given weights, too, by default. Else the
+    figures of both are told: random weights have no statistics of their own to keep."""
 
 
 TASKS = {
@@ -51,6 +54,7 @@ TASKS = {
         settings=["--size", "96", "--chips", "12", "--lr", "5e-4", "--epochs", "12"],
         report="detect.json",
         scores={"AP50": "ap50", "AP": "ap"},
+        own_statistics=False,
     ),
     "landcover": Task(
         made=["--task", "landcover", "--places", "1200"],
@@ -59,6 +63,7 @@ TASKS = {
         settings=["--split-test", "val,test", "--epochs", "10", "--batch", "32", "--lr", "auto"],
         report="finetune.json",
         scores={"top-1": "top1", "macro-F1": "f1"},
+        own_statistics=False,
     ),
 }
 
@@ -74,14 +79,19 @@ def index_of(name: str, work: Path) -> Path:
     return index
 
 
-def scores(name: str, seed: int, work: Path, *, random: bool) -> dict[str, float]:
+def starts(name: str) -> dict[str, list[str]]:
+    """What a task begins with, and the settings that say so."""
+    own = {} if TASKS[name].own_statistics else {f"{ARM}-bn-train": ["--bn", "train"]}
+    return {"random": ["--from-scratch"], ARM: [], **own}
+
+
+def scores(name: str, begin: str, seed: int, work: Path) -> dict[str, float]:
     """The figures of a run, which is made unless it is there."""
     task, start = TASKS[name], work / "runs" / f"planet-{ARM}-{EPOCHS}-{seed}"
-    run = work / "runs" / f"transfer-{name}-{'random' if random else ARM}-{seed}"
+    run = work / "runs" / f"transfer-{name}-{begin}-{seed}"
     report = run / task.report
     if not report.exists():
-        words = [*task.settings, "--seed", str(seed), "--device", "cpu", "--resume", "auto"]
-        words += ["--from-scratch"] if random else []
+        words = [*task.settings, "--seed", str(seed), "--device", "cpu", "--resume", "auto", *starts(name)[begin]]
         command(*task.command, start, "--data", index_of(name, work), "--out", run, *words)
     content = json.loads(report.read_text())
     found: dict[str, Any] = content["rows"][0]["scores"] if "rows" in content else content["scores"]
@@ -93,9 +103,13 @@ def write_section(found: dict[str, dict[str, list[dict[str, float]]]], seeds: li
     rows = []
     for name, by_start in found.items():
         for title in TASKS[name].scores:
-            random, own = ([one[title] for one in by_start[start]] for start in ("random", ARM))
-            gain = [b - a for a, b in zip(random, own, strict=True)]
-            rows.append(f"| {name} | {title} | {interval(random)} | {interval(own)} | {interval(gain, sign='+')} |")
+            random = [one[title] for one in by_start["random"]]
+            for begin in list(starts(name))[1:]:
+                own = [one[title] for one in by_start[begin]]
+                gain = [b - a for a, b in zip(random, own, strict=True)]
+                keeps = "its own" if TASKS[name].own_statistics or begin != ARM else "the encoder's"
+                figures = f"{interval(random)} | {interval(own)} | {interval(gain, sign='+')}"
+                rows.append(f"| {name} | {title} | {keeps} | {figures} |")
     table = "\n".join(rows)
     words = "\n".join(
         f"- {name}: `geossl data synth {' '.join(TASKS[name].made)} --seed {DATA_SEED}`, then\n"
@@ -105,13 +119,14 @@ def write_section(found: dict[str, dict[str, list[dict[str, float]]]], seeds: li
     return f"""## Transfer from the synthetic planet
 
 Made by `make results-transfer`, as it came out. The encoders are those of the arm `{ARM}` above ({EPOCHS} epochs on the
-planet, ResNet-18), one a seed; random: the same model with fresh weights of that seed, everything else equal but for
-batch normalisation, which takes each batch's own statistics with random weights. Seeds {", ".join(map(str, seeds))} of
+planet, ResNet-18), one a seed; random: the same model with fresh weights of that seed, everything else equal. Batch
+normalisation takes each batch's own statistics with random weights; with those of `{ARM}` it does so, too, or keeps the
+encoder's, the default to detect and to classify. Seeds {", ".join(map(str, seeds))} of
 training; per cent, mean and 95 % interval over the seeds (Student's t). An interval of the difference that spans 0 is
 no evidence.
 
-| task | figure | random | {ARM} | difference |
-|---|---|---|---|---|
+| task | figure | statistics | random | {ARM} | difference |
+|---|---|---|---|---|---|
 {table}
 
 {words}
@@ -132,13 +147,13 @@ def main() -> None:
     planet = prepare(options.work)
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name in options.tasks:
-        found[name] = {"random": [], ARM: []}
+        found[name] = {begin: [] for begin in starts(name)}
         for seed in options.seeds:
             run = options.work / "runs" / f"planet-{ARM}-{EPOCHS}-{seed}"
             words = ["--recipe", ARM, "--recipe", "laptop", "--epochs", str(EPOCHS), "--seed", str(seed)]
             train(planet, run, *words)
-            for start in ("random", ARM):
-                found[name][start].append(scores(name, seed, options.work, random=start == "random"))
+            for begin in starts(name):
+                found[name][begin].append(scores(name, begin, seed, options.work))
     if not options.no_report:
         put_sections(write_section(found, options.seeds))
 

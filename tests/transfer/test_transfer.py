@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -241,6 +242,26 @@ def test_weights_for_rgb_detect_in_four_bands(tmp_path):
     assert len(list((tmp_path / "seen").glob("*.geojson"))) == 8
     three, _ = run(tmp_path / "xview.parquet", tmp_path / "b", bands="3,2,1", **how)
     assert load(three.out)["geossl"]["bands"] == 3
+
+
+def test_a_pack_stands_for_the_images(done, xview, tmp_path):
+    """Also in the test and the pictures; the images may be gone. A resized one has no windows."""
+    whole, _ = done
+    assert main(["data", "pack", str(xview), "-o", str(tmp_path / "pack")]) == 0
+    folder = shutil.copytree(xview.parent, tmp_path / "moved")
+    shutil.rmtree(folder / "xview" / "train_images")
+    result, _ = run(folder / "xview.parquet", tmp_path / "run", pack=tmp_path / "pack")
+    ours, theirs = load(result.out)["state_dict"], load(whole.out)["state_dict"]
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert result.scores == whole.scores
+    pictures = [one.out / "test" / "picture-1.png" for one in (result, whole)]
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    seen = tmp_path / "seen"
+    images = xview.parent / "xview" / "train_images"
+    assert main(["predict", str(result.out), str(next(images.glob("*.tif"))), "-o", str(seen), "--device", "cpu"]) == 0
+    assert main(["data", "pack", str(xview), "-o", str(tmp_path / "small"), "--short-side", "64"]) == 0
+    with pytest.raises(UsageError, match="was resized, and windows are of whole images; pack without --short-side"):
+        run(xview, tmp_path / "other", pack=tmp_path / "small")
 
 
 def test_training_beats_random_weights_by_far(tmp_path):

@@ -12,6 +12,7 @@ from geossl.config import CropConfig, LoaderConfig
 from geossl.data.headers import read_headers
 from geossl.data.index import Index
 from geossl.data.loader import Loader
+from geossl.data.pack import BOX
 from geossl.data.table import SCHEMA, content_hash, is_remote
 from geossl.device import resolve_device
 from geossl.embedding.job import weights_hash
@@ -97,26 +98,37 @@ def image_index(root: Path, path: str, *, box: Sequence[int | None] | None = Non
     return Index(table, root, content_hash(table), boxes="tiles" if tile else "objects")
 
 
-def central_square(index: Index, row: int) -> tuple[NDArray[np.uint8], tuple[int, int, int]]:
+def central_square(
+    index: Index, row: int, *, pack: Path | None = None
+) -> tuple[NDArray[np.uint8], tuple[int, int, int]]:
     """The largest central square of a whole image of an index, at most 1024 pixels a side, as `picture` shows it.
+
+    Args:
+        index: of whole images.
+        row: which one.
+        pack: lossless pack that it is read from, in place of its file.
 
     Returns:
         uint8 [size, size, 3], and the square: left, top and side in pixels of the image.
 
     Raises UsageError if it cannot be read.
     """
-    path, width, height = (index.column(name)[row].as_py() for name in ("path", "width", "height"))
+    width, height = (index.column(name)[row].as_py() for name in ("width", "height"))
     side: int = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square = image_index(index.root, path, box=[left, top, side, side], tile=True)
-    return picture(square, size=min(side, SIDE), context=False), (left, top, side)
+    box = dict(zip(BOX, (left, top, side, side), strict=True))
+    one = index.table.slice(row, 1)
+    columns = [pa.array([box[name]], pa.int32()) if name in box else one[name] for name in SCHEMA.names]
+    square = index.with_table(pa.table(columns, schema=SCHEMA))
+    square.boxes = "tiles"  # there is no context to add
+    return picture(square, size=min(side, SIDE), context=False, pack=pack), (left, top, side)
 
 
-def picture(index: Index, *, size: int, context: bool) -> NDArray[np.uint8]:
+def picture(index: Index, *, size: int, context: bool, pack: Path | None = None) -> NDArray[np.uint8]:
     """The image of an index of one, as its encoder saw it but for the size: uint8 [size, size, 3].
 
     Red, green and blue where the bands have these names, else the first three; 8 bits as they are, others stretched
-    from their 2nd to their 98th percentile; black where there are no data.
+    from their 2nd to their 98th percentile; black where there are no data. Of a lossless pack, the image is read there.
 
     Raises UsageError if it cannot be read.
     """
@@ -136,7 +148,7 @@ def picture(index: Index, *, size: int, context: bool) -> NDArray[np.uint8]:
         color=None,
         seed=0,
         train=False,
-        loader=LoaderConfig(threads=1),
+        loader=LoaderConfig(threads=1, pack=pack),
         slots=2,
     )
     (batch,) = source

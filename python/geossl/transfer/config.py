@@ -81,6 +81,8 @@ class TransferConfig(Section):
     """Decoding threads; 0 is one for every core but one."""
     root: Path | None = None
     """Folder that the index's paths start from, if the images have moved."""
+    pack: Path | None = None
+    """Lossless pack of the images (`geossl data pack`), which is read in their place."""
 
     _split_bands = field_validator("bands", mode="before")(split_names)
 

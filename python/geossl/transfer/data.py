@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geossl.data.index import Index
+from geossl.data.pack import Pack
 from geossl.data.samples import choose_samples
 from geossl.data.table import image_boxes
 from geossl.errors import UsageError
@@ -69,10 +70,15 @@ def read_data(config: TransferConfig) -> TransferData:
     Args:
         config: the settings, settled.
 
-    Raises UsageError if a file is missing or broken, the rows are not whole images, or a split has none.
+    Raises UsageError if a file is missing or broken, the rows are not whole images, the pack is not lossless, or a
+    split has none.
 
     """
-    index = Index.read(config.data, root=config.root)
+    if config.pack is not None and Pack.read(config.pack).form.short_side is not None:
+        raise UsageError(
+            f"--pack {config.pack}: was resized, and windows are of whole images; pack without --short-side"
+        )
+    index = Index.read(config.data, root=config.root, images=config.pack is None)
     if image_boxes(index.table)[:, 2].any():
         raise UsageError(f"{config.data}: its rows are parts of images; a transfer needs whole images")
     objects = read_objects(index)

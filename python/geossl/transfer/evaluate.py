@@ -57,7 +57,7 @@ def evaluate_detector(
     write_csv(folder / "categories.csv", ["category", "ap", "objects"], [[n, ap, count] for n, (ap, count) in table])
     drawn = [one for one in seen if objects.of(one.row).stop > objects.of(one.row).start][:PICTURES]
     for number, one in enumerate(drawn, 1):
-        plot_detections(folder / f"picture-{number}.png", one, index=data.index, objects=objects)
+        plot_detections(folder / f"picture-{number}.png", one, index=data.index, objects=objects, pack=config.pack)
     rows = [[name, per_cent(ap), f"{count:,}"] for name, (ap, count) in table[:SHOWN]]
     lines = [
         f"{scores.images:,} test images with {scores.objects:,} objects of {len(scores.per_class)} categories",
@@ -92,7 +92,9 @@ def evaluate_segmenter(
         table.append([name, iou, accuracy, *counted])
     write_csv(folder / "categories.csv", header, table)
     for number, one in enumerate(drawn, 1):
-        plot_segmentation(folder / f"picture-{number}.png", one, index=data.index, objects=data.objects)
+        plot_segmentation(
+            folder / f"picture-{number}.png", one, index=data.index, objects=data.objects, pack=config.pack
+        )
     rows = [[row[0], *(per_cent(value) for value in row[1:])] for row in table[: SHOWN + 1]]
     miou = f"mIoU {per_cent(pixels.mean_iou)}  pixel accuracy {per_cent(pixels.overall_accuracy)}"
     lines = [

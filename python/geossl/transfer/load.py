@@ -46,7 +46,10 @@ def load_transferred(origin: Origin, *, device: str = "auto") -> Transferred:
     """
     own, weights = origin.content["geossl"], origin.content["state_dict"]
     target = resolve_device(device)
-    config = saved_settings(origin).model_copy(update={"device": str(target)})
+    saved = saved_settings(origin)
+    # Its own images may have been packed; others are not in the pack.
+    loader = saved.loader.model_copy(update={"pack": None})
+    config = saved.model_copy(update={"device": str(target), "loader": loader})
     model = config.model
     encoder = build_backbone(model.backbone, bands=own["bands"], seed=0, size=config.crop.size, stem=model.stem)
     net = build_model(config, encoder, notes=own[NOTES], bands=own["bands"])

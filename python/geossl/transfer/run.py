@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from geossl.transfer.config import TransferConfig
     from geossl.transfer.data import TransferData
 
-SAME_BITS = {"data", "out", "root", "threads", "save_steps", "overlap"}
+SAME_BITS = {"data", "out", "root", "pack", "threads", "save_steps", "overlap"}
 """Settings that a resumed run may change, as no weight depends on them."""
 ROUNDING = {"device", "precision"}
 """Settings that it may change, as they say how the same is computed."""
@@ -100,7 +100,7 @@ def go_on(
     if own[NOTES]["digest"] != data.digest:
         raise UsageError(f"{config.data}: has not the images and objects that {origin.file} was made with")
     saved = origins.saved_settings(origin)
-    loader = saved.loader.model_copy(update={"root": config.root, "threads": config.threads})
+    loader = saved.loader.model_copy(update={"root": config.root, "pack": config.pack, "threads": config.threads})
     update: dict[str, Any] = {"data": config.data, "out": config.folder, "loader": loader}
     update |= {"device": config.device, "precision": config.precision, "save_steps": config.save_steps}
     train_data = data.train_data(saved.loader.bands)
@@ -136,11 +136,12 @@ def train(config: TransferConfig, data: TransferData, state: TrainState[Transfer
         ranks=ranks,
         mirror=config.flip,
     )
+    faster = ["more --threads"] if config.pack else ["more --threads", "`geossl data pack` and --pack"]
     fit(
         state,
         stepper=stepper,
         rates=lambda epoch: _rates(config, chosen.optim.lr, epoch=epoch, epochs=chosen.epochs),
-        warnings=Warnings(chosen, faster=["more --threads"]),
+        warnings=Warnings(chosen, faster=faster),
         room=room,
         console=console,
     )
@@ -173,6 +174,7 @@ def _train_config(config: TransferConfig, loaded: LoadedBackbone | None, samples
         save_steps=config.save_steps,
         loader=LoaderConfig(
             root=config.root,
+            pack=config.pack,
             bands=None if bands is None else tuple(bands),
             threads=config.threads,
             on_error="substitute",

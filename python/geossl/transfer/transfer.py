@@ -127,7 +127,7 @@ def _score(
         "run": str(config.run or state.config.model.backbone),
         "data": str(config.data),
         "index_hash": data.index.content_hash,
-        "settings": config.model_dump(mode="json", exclude={"run", "data", "out", "device", "threads", "root"}),
+        "settings": config.model_dump(mode="json", exclude={"run", "data", "out", "device", "threads", "root", "pack"}),
         "scores": made.figures,
         "train_images": len(data.train),
         "train_chips": len(data.chips),

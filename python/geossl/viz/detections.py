@@ -28,7 +28,13 @@ SURE = 0.5
 
 
 def plot_detections(
-    out: Path, seen: Detections, *, index: Index, objects: Objects | None = None, categories: list[str] | None = None
+    out: Path,
+    seen: Detections,
+    *,
+    index: Index,
+    objects: Objects | None = None,
+    categories: list[str] | None = None,
+    pack: Path | None = None,
 ) -> Path:
     """Write a PNG of the largest central square of an image to `out`, atomically, and return `out`.
 
@@ -40,12 +46,13 @@ def plot_detections(
         index: of the image.
         objects: what is there, if that is known.
         categories: names of the categories, without `objects`.
+        pack: lossless pack that the image is read from, in place of its file.
 
     Raises UsageError if the image cannot be read, GeosslError if the picture cannot be written.
 
     """
     names = objects.categories if objects is not None else categories or []
-    shown, (left, top, side) = central_square(index, seen.row)
+    shown, (left, top, side) = central_square(index, seen.row, pack=pack)
     scale = len(shown) / side
     figure = Figure(figsize=(7, 7.6), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)

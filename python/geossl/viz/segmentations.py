@@ -26,7 +26,13 @@ ALPHA = 0.5
 
 
 def plot_segmentation(
-    out: Path, seen: Segmentation, *, index: Index, objects: Objects | None = None, categories: list[str] | None = None
+    out: Path,
+    seen: Segmentation,
+    *,
+    index: Index,
+    objects: Objects | None = None,
+    categories: list[str] | None = None,
+    pack: Path | None = None,
 ) -> Path:
     """Write a PNG of the largest central square of an image to `out`, atomically, and return `out`.
 
@@ -38,12 +44,13 @@ def plot_segmentation(
         index: of the image.
         objects: what is there, if that is known.
         categories: names of the categories, without `objects`.
+        pack: lossless pack that the image is read from, in place of its file.
 
     Raises UsageError if the image cannot be read, GeosslError if the picture cannot be written.
 
     """
     names = objects.categories if objects is not None else categories or []
-    shown, square = central_square(index, seen.row)
+    shown, square = central_square(index, seen.row, pack=pack)
     title = index.column("path")[seen.row].as_py()
     panels = [(shown, title), (_tinted(shown, _thinned(seen.classes, square, len(shown))), "predicted")]
     if objects is not None:
