@@ -374,7 +374,7 @@ def test_tiles_of_real_scenes_come_back_identical(tmp_path):
 def test_the_tutorials_commands_are_known():
     text = (Path(__file__).parents[2] / "docs" / "landcover.md").read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.startswith("geossl ")]
-    assert {line.split()[1] for line in lines} == {"data", "finetune", "probe", "reproduce"}
+    assert {line.split()[1] for line in lines} == {"data", "finetune", "predict", "probe", "reproduce"}
     for line in lines:
         app.parse_args(line.split()[1:], exit_on_error=False, print_error=False)
 
