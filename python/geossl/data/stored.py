@@ -162,6 +162,20 @@ class Index:
         """The index of these rows instead: some of its own, or with other values, of the same columns."""
         return Index(table=table, root=self.root, content_hash=content_hash(table), boxes=self.boxes)
 
+    def parts(self, rows: np.ndarray, boxes: np.ndarray) -> Index:
+        """An index of parts of its images, which have no context.
+
+        Args:
+            rows: the image of each part, int64 [N].
+            boxes: int64 [N, 4]: left, top, width and height, pixels.
+
+        """
+        table = self.table.take(pa.array(rows))
+        sides = {f"box_{side}": pa.array(boxes[:, i], pa.int32()) for i, side in enumerate("xywh")}
+        made = self.with_table(pa.table([sides.get(name, table[name]) for name in SCHEMA.names], schema=SCHEMA))
+        made.boxes = "tiles"
+        return made
+
     def rows(self, *, split: str | None = None) -> np.ndarray:
         """Row numbers of that split, or of all, int64, ascending."""
         if split is None:

@@ -12,7 +12,6 @@ from geossl.config import CropConfig, LoaderConfig
 from geossl.data.headers import read_headers
 from geossl.data.index import Index
 from geossl.data.loader import Loader
-from geossl.data.pack import BOX
 from geossl.data.table import SCHEMA, content_hash, is_remote
 from geossl.device import resolve_device
 from geossl.embedding.job import weights_hash
@@ -116,11 +115,7 @@ def central_square(
     width, height = (index.column(name)[row].as_py() for name in ("width", "height"))
     side: int = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    box = dict(zip(BOX, (left, top, side, side), strict=True))
-    one = index.table.slice(row, 1)
-    columns = [pa.array([box[name]], pa.int32()) if name in box else one[name] for name in SCHEMA.names]
-    square = index.with_table(pa.table(columns, schema=SCHEMA))
-    square.boxes = "tiles"  # there is no context to add
+    square = index.parts(np.array([row]), np.array([[left, top, side, side]]))
     return picture(square, size=min(side, SIDE), context=False, pack=pack), (left, top, side)
 
 

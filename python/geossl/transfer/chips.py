@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-
-from geossl.data.table import SCHEMA
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,12 +44,7 @@ class Chips:
 
     def index(self, index: Index) -> Index:
         """An index with a row for each chip, whose box is its window: what the loader reads."""
-        table = index.table.take(pa.array(self.image))
-        boxes = {f"box_{side}": pa.array(self.window[:, i], pa.int32()) for i, side in enumerate("xywh")}
-        table = pa.table([boxes.get(name, table[name]) for name in SCHEMA.names], schema=SCHEMA)
-        made = index.with_table(table)
-        made.boxes = "tiles"  # there is no context to add
-        return made
+        return index.parts(self.image, self.window)
 
     def scale(self, chip: int) -> float:
         """Pixels that the network sees for a pixel of the image."""
