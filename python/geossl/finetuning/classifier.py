@@ -18,15 +18,14 @@ import numpy as np
 import torch
 import yaml
 
-from geossl.config import ColorConfig, CropConfig, LoaderConfig, ModelConfig, OptimConfig, TrainConfig
+from geossl.config import CropConfig, OptimConfig, TrainConfig
 from geossl.data.loader import Loader
 from geossl.errors import UsageError
 from geossl.files import naming_full_disk, replacing
 from geossl.finetuning.data import even_batch
-from geossl.finetuning.weights import check_fit, describe, keeps_normalization, load_body, spread_normalization
+from geossl.finetuning.weights import read_start
 from geossl.models.precision import gradient_scaler
 from geossl.models.seeds import generator
-from geossl.models.weights import load_backbone
 from geossl.training import checkpoint
 from geossl.training import resume as origins
 from geossl.training.checkpoint import TrainState
@@ -41,10 +40,9 @@ from geossl.training.watch import Warnings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from geossl.data.samples import Samples
     from geossl.finetuning.config import FinetuneConfig
     from geossl.finetuning.data import LabelledData
-    from geossl.models.weights import LoadedBackbone
+    from geossl.finetuning.weights import Start
     from geossl.training.data import TrainData
     from geossl.training.ranks import Ranks
     from geossl.training.resume import Origin
@@ -79,26 +77,17 @@ def begin(config: FinetuneConfig, data: LabelledData, *, lr: float, ranks: Ranks
         UsageError: there is no such run, file, model or device, or the images have other bands than it reads.
 
     """
-    loaded = None if config.run is None else load_backbone(config.run, backbone=config.backbone)
-    train_data = data.train_data(config.bands or (None if loaded is None else loaded.chosen_bands))
-    samples, said = train_data.samples, []
-    if loaded is not None and config.run is not None:
-        check_fit(loaded, samples, given=config.bands, run=config.run)
-        said = describe(loaded, samples, from_scratch=config.from_scratch)
-    encoder = "scratch" if config.from_scratch or loaded is None else str(loaded.settings.get("arm", "trained"))
+    start = read_start(config, data)
     notes = {
         "settings": config.model_dump(mode="json"),
         "categories": data.categories,
-        "encoder": encoder,
-        "said": said,
+        "encoder": start.name,
+        "said": start.said,
     }
     batch = even_batch(len(data.train), config.batch, world=ranks.world)
-    chosen = resolve(_train_config(config, loaded, samples, lr=lr, batch=batch), train_data)
-    if loaded is not None:
-        chosen = chosen.model_copy(update={"color": spread_normalization(chosen.color, loaded, samples)})
-    state = _state(config, train_data, chosen, notes=notes, ranks=ranks)
-    if loaded is not None and not config.from_scratch:
-        load_body(state.learner.encoder, loaded, samples)
+    chosen = start.resolve(_train_config(config, start, lr=lr, batch=batch))
+    state = _state(config, start.data, chosen, notes=notes, ranks=ranks)
+    start.give(state.learner.encoder)
     return state
 
 
@@ -155,45 +144,16 @@ def train(config: FinetuneConfig, state: TrainState[Learner], *, console: Consol
     return state.epoch == chosen.epochs
 
 
-def _train_config(
-    config: FinetuneConfig, loaded: LoadedBackbone | None, samples: Samples, *, lr: float, batch: int
-) -> TrainConfig:
+def _train_config(config: FinetuneConfig, start: Start, *, lr: float, batch: int) -> TrainConfig:
     """The settings of the training run that this is, in which a checkpoint says how images are prepared."""
-    known: dict[str, Any] = {} if loaded is None else loaded.settings
-    bands = config.bands or (None if loaded is None else loaded.chosen_bands)
-    normalized = loaded if loaded is not None and keeps_normalization(loaded, samples) else None
-    size = loaded.size if loaded is not None else config.size or CropConfig().size
+    loaded = start.loaded
+    size = config.size or CropConfig().size if loaded is None else loaded.size
+    context = True if loaded is None else loaded.settings.get("crop", {}).get("context", True)
     return TrainConfig(
-        arm="supervised",
-        data=config.data,
-        out=config.folder,
-        init_from=None if config.from_scratch else config.run,
-        seed=config.seed,
+        **start.settings(config),
         epochs=config.epochs,
         batch=batch,
-        precision=config.precision,
-        device=config.device,
-        loader=LoaderConfig(
-            root=config.root,
-            pack=config.pack,
-            bands=None if bands is None else tuple(bands),
-            threads=config.threads,
-            on_error="substitute",
-        ),
-        crop=CropConfig(size=size, context=known.get("crop", {}).get("context", True), flip=config.flip),
-        color=ColorConfig(
-            jitter=(0, 0, 0, 0, 0),
-            gray_p=0,
-            blur=(0, 0, 0),
-            bands=(0, 0),
-            mean=None if normalized is None else normalized.mean,
-            std=None if normalized is None else normalized.std,
-        ),
-        model=ModelConfig(
-            backbone=loaded.name if loaded is not None else config.backbone or ModelConfig().backbone,
-            stem=known.get("model", {}).get("stem", "imagenet"),
-            bn_groups=1,
-        ),
+        crop=CropConfig(size=size, context=context, flip=config.flip),
         optim=OptimConfig(lr=lr, momentum=MOMENTUM, weight_decay=config.weight_decay),
     )
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
-from geossl.config import ColorConfig, CropConfig, LoaderConfig, ModelConfig, OptimConfig, TrainConfig
+from geossl.config import CropConfig, OptimConfig, TrainConfig
 from geossl.data.loader import Loader
 from geossl.errors import UsageError
 from geossl.files import naming_full_disk, replacing
-from geossl.finetuning.weights import check_fit, describe, keeps_normalization, load_body, spread_normalization
+from geossl.finetuning.weights import read_start
 from geossl.models.backbone import build_backbone
 from geossl.models.precision import gradient_scaler
-from geossl.models.weights import load_backbone
 from geossl.training import checkpoint
 from geossl.training import resume as origins
 from geossl.training.checkpoint import TrainState
@@ -34,9 +33,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor, nn
 
-    from geossl.data.samples import Samples
+    from geossl.finetuning.weights import Start
     from geossl.models.backbone import Encoder
-    from geossl.models.weights import LoadedBackbone
     from geossl.training.data import TrainData
     from geossl.training.ranks import Ranks
     from geossl.training.resume import Origin
@@ -62,26 +60,17 @@ def begin(config: TransferConfig, data: TransferData, *, ranks: Ranks) -> TrainS
 
     Raises UsageError if there is no such run, file, model or device, or the images have other bands than it reads.
     """
-    loaded = None if config.run is None else load_backbone(config.run, backbone=config.backbone)
-    train_data = data.train_data(config.bands or (None if loaded is None else loaded.chosen_bands))
-    samples, said = train_data.samples, []
-    if loaded is not None and config.run is not None:
-        check_fit(loaded, samples, given=config.bands, run=config.run)
-        said = describe(loaded, samples, from_scratch=config.from_scratch)
-    encoder = "scratch" if config.from_scratch or loaded is None else str(loaded.settings.get("arm", "trained"))
+    start = read_start(config, data)
     notes = {
         "settings": config.model_dump(mode="json"),
         "categories": data.objects.categories,
-        "encoder": encoder,
-        "said": said,
+        "encoder": start.name,
+        "said": start.said,
         "digest": data.digest,
     }
-    chosen = resolve(_train_config(config, loaded, samples), train_data)
-    if loaded is not None:
-        chosen = chosen.model_copy(update={"color": spread_normalization(chosen.color, loaded, samples)})
-    state = _state(config, train_data, chosen, notes=notes, ranks=ranks)
-    if loaded is not None and not config.from_scratch:
-        load_body(state.learner.encoder, loaded, samples)
+    chosen = start.resolve(_train_config(config, start))
+    state = _state(config, start.data, chosen, notes=notes, ranks=ranks)
+    start.give(state.learner.encoder)
     return state
 
 
@@ -156,43 +145,14 @@ def _rates(config: TransferConfig, lr: float, *, epoch: int, epochs: int) -> lis
     return [now, NEW_LR * now]
 
 
-def _train_config(config: TransferConfig, loaded: LoadedBackbone | None, samples: Samples) -> TrainConfig:
+def _train_config(config: TransferConfig, start: Start) -> TrainConfig:
     """The settings of the training run that this is, in which a checkpoint says how images are prepared."""
-    known: dict[str, Any] = {} if loaded is None else loaded.settings
-    bands = config.bands or (None if loaded is None else loaded.chosen_bands)
-    normalized = loaded if loaded is not None and keeps_normalization(loaded, samples) else None
     return TrainConfig(
-        arm="supervised",
-        data=config.data,
-        out=config.folder,
-        init_from=None if config.from_scratch else config.run,
-        seed=config.seed,
+        **start.settings(config),
         epochs=config.epochs or 0,
         batch=config.batch or 0,
-        precision=config.precision,
-        device=config.device,
         save_steps=config.save_steps,
-        loader=LoaderConfig(
-            root=config.root,
-            pack=config.pack,
-            bands=None if bands is None else tuple(bands),
-            threads=config.threads,
-            on_error="substitute",
-        ),
         crop=CropConfig(size=config.size or 0, context=False, flip=config.flip),
-        color=ColorConfig(
-            jitter=(0, 0, 0, 0, 0),
-            gray_p=0,
-            blur=(0, 0, 0),
-            bands=(0, 0),
-            mean=None if normalized is None else normalized.mean,
-            std=None if normalized is None else normalized.std,
-        ),
-        model=ModelConfig(
-            backbone=loaded.name if loaded is not None else config.backbone or ModelConfig().backbone,
-            stem=known.get("model", {}).get("stem", "imagenet"),
-            bn_groups=1,
-        ),
         optim=OptimConfig(lr=config.lr or 0, momentum=0.9, weight_decay=0 if config.task == "detect" else 1e-4),
     )
 
