@@ -6,21 +6,20 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
 
 from geossl.config import LoaderConfig
+from geossl.data.pack import BOX
 from geossl.data.samples import choose_samples
 from geossl.data.source import read_source
 from geossl.device import resolve_device
 from geossl.errors import UsageError
-from geossl.evaluate.features import extract
 from geossl.files import naming_full_disk, replacing
 from geossl.finetuning.classifier import NOTES
+from geossl.finetuning.predict import classify_rows
 from geossl.models.backbone import build_backbone
-from geossl.models.precision import autocast
 from geossl.tables import write_csv
 from geossl.training import checkpoint
 from geossl.training.loop import backends
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
 TABLE, POINTS, PICTURE = "classes.csv", "classes.geojson", "classes.png"
 """Names of the files."""
-BOX = ("box_x", "box_y", "box_w", "box_h")
 ENCODER = f"{checkpoint.PREFIX}encoder_q."
 
 
@@ -94,28 +92,10 @@ def classify(network: Classifier, index: Index) -> tuple[torch.Tensor, torch.Ten
     samples = choose_samples(index.table, config.loader.bands)
     if samples.bands != network.bands:
         raise UsageError(f"{name}: images of {samples.bands} bands; the classifier reads {network.bands}")
-    device = torch.device(config.device)
-    mean, std = config.color.normalization
-
-    def logits(images: torch.Tensor) -> torch.Tensor:
-        with autocast(config.precision, device):
-            output: torch.Tensor = network.encoder(images)
-        return output
-
-    with backends(device):
-        found = extract(
-            logits,
-            index=index,
-            rows=np.arange(len(index), dtype=np.int64),
-            size=config.crop.size,
-            mean=mean,
-            std=std,
-            context=config.crop.context,
-            device=device,
-            loader=LoaderConfig(bands=config.loader.bands, max_image_mib=config.loader.max_image_mib, on_error="skip"),
-            max_failures=1.0,
-            title="images",
-        )
+    loader = LoaderConfig(bands=config.loader.bands, max_image_mib=config.loader.max_image_mib)
+    how: dict[str, Any] = {"index": index, "rows": index.rows(), "loader": loader, "title": "images"}
+    with backends(torch.device(config.device)):
+        found = classify_rows(network.encoder, config, **how, max_failures=1.0)
     return found.rows, found.x.softmax(1), found.failures
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from geossl.config import LoaderConfig
 from geossl.evaluate.features import extract
 from geossl.evaluate.places import group_places
 from geossl.evaluate.predictions import Fit, Predictions
@@ -15,9 +14,61 @@ from geossl.finetuning.classifier import NOTES
 from geossl.models.precision import autocast
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geossl.config import LoaderConfig, TrainConfig
+    from geossl.data.index import Index
+    from geossl.evaluate.features import Features
     from geossl.finetuning.data import LabelledData
+    from geossl.models.backbone import Encoder
     from geossl.training.checkpoint import TrainState
     from geossl.training.learner import Learner
+
+
+def classify_rows(
+    encoder: Encoder,
+    config: TrainConfig,
+    *,
+    index: Index,
+    rows: NDArray[np.int64],
+    loader: LoaderConfig,
+    title: str,
+    max_failures: float = 0.01,
+) -> Features:
+    """What a classifier says of rows of an index, as the protocol tests: logits, float32 [N, C], in place of features.
+
+    Args:
+        encoder: in eval mode on its device, with the classifier on it.
+        config: of its run: size, mean and std, context, precision and device.
+        index: the images.
+        rows: int64 [N], which.
+        loader: how they are read; those that cannot be are left out.
+        title: what the progress bar says.
+        max_failures: share of them that may be unreadable.
+
+    Raises GeosslError: no image can be read, or an output is not finite.
+    """
+    mean, std = config.color.normalization
+    device = torch.device(config.device)
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        with autocast(config.precision, device):
+            output: torch.Tensor = encoder(images)
+        return output
+
+    return extract(
+        logits,
+        index=index,
+        rows=rows,
+        size=config.crop.size,
+        mean=mean,
+        std=std,
+        context=config.crop.context,
+        device=device,
+        loader=loader.model_copy(update={"on_error": "skip"}),
+        max_failures=max_failures,
+        title=title,
+    )
 
 
 def predict(
@@ -40,29 +91,10 @@ def predict(
 
     """
     config, encoder = state.config, state.learner.encoder
-    mean, std = config.color.normalization
-    device = torch.device(config.device)
-
-    def logits(images: torch.Tensor) -> torch.Tensor:
-        with autocast(config.precision, device):
-            output: torch.Tensor = encoder(images)
-        return output
-
     training = encoder.training
     encoder.eval()
     try:
-        found = extract(
-            logits,
-            index=data.index,
-            rows=data.test,
-            size=config.crop.size,
-            mean=mean,
-            std=std,
-            context=config.crop.context,
-            device=device,
-            loader=LoaderConfig(**config.loader.model_dump(exclude={"on_error"}), on_error="skip"),
-            title=title,
-        )
+        found = classify_rows(encoder, config, index=data.index, rows=data.test, loader=config.loader, title=title)
     finally:
         encoder.train(training)
     labels = torch.from_numpy(data.labels)[found.rows]
