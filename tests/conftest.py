@@ -21,3 +21,15 @@ def planet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["data", "index", str(folder / "planet"), "-o", str(index)]) == 0
     assert main(["data", "cluster", str(index), "-k", "8"]) == 0
     return index
+
+
+@pytest.fixture(scope="session")
+def spacenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Index of a made SpaceNet 1, with its footprints beside it."""
+    from geossl.data.spacenet import index_spacenet
+    from geossl.data.synth.spacenet import make_spacenet
+
+    folder = tmp_path_factory.mktemp("spacenet")
+    make_spacenet(folder / "spacenet", images=30, size=96)
+    index_spacenet(folder / "spacenet", out=folder / "spacenet.parquet", images="rgb", test=0.2, seed=0)
+    return folder / "spacenet.parquet"

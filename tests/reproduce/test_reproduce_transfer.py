@@ -11,9 +11,7 @@ from reproduce_data import TINY, write_grid
 from torchvision.models import get_model
 
 from geossl.cli import main
-from geossl.data.spacenet import index_spacenet
 from geossl.data.synth.detection import make_detection
-from geossl.data.synth.spacenet import make_spacenet
 from geossl.data.xview import read_xview
 from geossl.transfer.learner import TransferStepper
 
@@ -30,14 +28,6 @@ def xview(tmp_path_factory):
     make_detection(folder / "xview", images=4, size=200)
     read_xview(folder / "xview", test=1).write(folder / "xview.parquet")
     return folder / "xview.parquet"
-
-
-@pytest.fixture(scope="module")
-def spacenet(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("spacenet")
-    make_spacenet(folder / "spacenet", images=30, size=96)
-    index_spacenet(folder / "spacenet", out=folder / "spacenet.parquet", images="rgb", test=0.2, seed=0)
-    return folder / "spacenet.parquet"
 
 
 @pytest.fixture(scope="module")
