@@ -1,7 +1,7 @@
 """The tables of the paper, to stand beside ours.
 
 Ayush et al., "Geography-Aware Self-Supervised Learning", ICCV 2021, arXiv 2011.09980: tables 1 (fMoW), 2 (its temporal
-classification), 3 (xView), 4 (SpaceNet), 5 (land cover of NAIP) and 6 (GeoImageNet). Per cent.
+classification), 5 (land cover of NAIP) and 6 (GeoImageNet), and those of xView and SpaceNet. Per cent.
 """
 
 from __future__ import annotations
